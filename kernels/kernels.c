@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * Fills the table: ref first, then whatever is better and allowed. */
+#include "kernels/kernels.h"
+
+int gw_kernels_init(gw_kernels *k, gw_kernels_level best)
+{
+    *k = (gw_kernels){0};
+    gw_fir_ref(&k->fir);
+    gw_spectrum_ref(&k->spectrum);
+    gw_conv_ref(&k->conv);
+    if (best >= GW_KERNELS_CPU) {
+        gw_fir_cpu(&k->fir);
+        gw_spectrum_cpu(&k->spectrum);
+        gw_conv_cpu(&k->conv);
+    }
+#ifdef GW_HAVE_CUDA
+    if (best >= GW_KERNELS_CUDA)
+        gw_kernels_cuda(k);
+#endif
+    return GW_OK;
+}

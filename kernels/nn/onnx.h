@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * An ONNX file as it stands: a small hardened protobuf reader over mmap. It checks everything it hands
+ * out (sizes, ranks, products without overflow, names, order) and runs nothing.
+ * Accepts IR 3-10, opset 6-21. Limits: file 2 GiB, 100,000 nodes and initialisers, rank 8, nesting 8. */
+#ifndef GW_ONNX_H
+#define GW_ONNX_H
+
+#include "pipeline/error.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { GW_ONNX_MAX_RANK = 8 };
+
+typedef enum gw_onnx_type { /* TensorProto.DataType */
+                            GW_ONNX_FLOAT = 1,
+                            GW_ONNX_UINT8 = 2,
+                            GW_ONNX_INT8 = 3,
+                            GW_ONNX_INT32 = 6,
+                            GW_ONNX_INT64 = 7,
+                            GW_ONNX_BOOL = 9,
+                            GW_ONNX_FLOAT16 = 10,
+                            GW_ONNX_DOUBLE = 11,
+                            GW_ONNX_BFLOAT16 = 16
+} gw_onnx_type;
+
+typedef struct gw_onnx_tensor {
+    const char *name;
+    gw_onnx_type type;
+    int rank;
+    int64_t dim[GW_ONNX_MAX_RANK];
+    const void *data; /* little-endian elements, possibly unaligned in the mapping: copy with memcpy */
+    size_t bytes;
+} gw_onnx_tensor;
+
+typedef struct gw_onnx_attr {
+    const char *name;
+    enum {
+        GW_ATTR_FLOAT = 1,
+        GW_ATTR_INT = 2,
+        GW_ATTR_STRING = 3,
+        GW_ATTR_TENSOR = 4,
+        GW_ATTR_FLOATS = 6,
+        GW_ATTR_INTS = 7
+    } type;
+    float f;
+    int64_t i;
+    const char *s;
+    const gw_onnx_tensor *t;
+    const float *floats;
+    const int64_t *ints;
+    int count; /* of floats or ints */
+} gw_onnx_attr;
+
+typedef struct gw_onnx_node {
+    const char *name, *op, *domain;
+    int n_in, n_out, n_attr;
+    const char *const *in; /* "" = left out */
+    const char *const *out;
+    const gw_onnx_attr *attr;
+} gw_onnx_node;
+
+typedef struct gw_onnx_value { /* a graph input or output */
+    const char *name;
+    gw_onnx_type type;
+    int rank;
+    int64_t dim[GW_ONNX_MAX_RANK]; /* -1 = symbolic */
+} gw_onnx_value;
+
+typedef struct gw_onnx {
+    const char *path;
+    int64_t ir_version, opset;
+    const char *producer;
+    int n_nodes, n_initialisers, n_inputs, n_outputs; /* inputs: without initialisers */
+    const gw_onnx_node *node; /* in an order in which every input is made before it is used */
+    const gw_onnx_tensor *initialiser;
+    const gw_onnx_value *input, *output;
+    void *owned;
+} gw_onnx;
+
+/* GW_EMISSING / GW_EACCESS / GW_EFORMAT with file and place. */
+int gw_onnx_load(gw_onnx **m, const char *path);
+/* The same from memory, which must outlive *m (fuzzing, tests). */
+int gw_onnx_parse(gw_onnx **m, const char *name, const void *data, size_t bytes);
+void gw_onnx_free(gw_onnx **m);
+
+/* metadata_props; NULL when the key is not there. */
+const char *gw_onnx_meta(const gw_onnx *m, const char *key);
+const gw_onnx_attr *gw_onnx_attr_find(const gw_onnx_node *n, const char *name);
+
+#endif

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * A running power spectral density: Welch's method (IEEE Trans. Audio Electroacoust. 15, 70, 1967) over the
+ * last segments that the caller gave: periodic Hann window, per-segment mean removal, one-sided. Used by
+ * the whitener. It does not choose segments: overlap, holes and loud stretches are the caller's business.
+ *
+ * The average runs over a sliding set of the newest segments, not over an exponentially fading past: then
+ * the estimate is a function of a known stretch of data, so a restarted search, a spare and a replay that
+ * begins elsewhere agree exactly once they have seen that stretch, and one loud segment is gone for good
+ * when it leaves. Costs one stored spectrum a segment (about 2 MB a channel at 63 segments of 4096). */
+#ifndef GW_PSD_H
+#define GW_PSD_H
+
+#include "kernels/spectrum.h"
+
+#include <stdbool.h>
+
+typedef struct gw_psd gw_psd;
+
+/* segment_samples: even. max_segments: how many are held. mean: average by mean instead of by median. */
+int gw_psd_new(gw_psd **p, const gw_spectrum_ops *ops, double rate_hz, uint32_t segment_samples,
+               uint32_t max_segments, bool mean);
+void gw_psd_destroy(gw_psd **p);
+
+/* Takes x[segment_samples]. GW_ERANGE, and the segment is left out, if its power is not finite. */
+int gw_psd_add(gw_psd *p, const double *x);
+void gw_psd_forget(gw_psd *p);
+uint32_t gw_psd_segments(const gw_psd *p); /* held now */
+
+/* psd[segment_samples / 2 + 1], unit^2 / Hz: the mean, or the median divided by its bias for n segments of
+ * exponentially distributed power, b(n) = 1 + sum over k = 1 .. (n - 1) / 2 of 1 / (2k + 1) - 1 / (2k)
+ * (Allen et al., Phys. Rev. D 85, 122006, appendix B). GW_EAGAIN: no segment yet. */
+int gw_psd_estimate(const gw_psd *p, double *psd);
+
+#endif

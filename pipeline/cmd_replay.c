@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * The short ways: `gwstream replay FILES` and `gwstream simulate` write the YAML that a user would have
+ * written and run it as any other graph. Neither publishes beyond this host. --yaml shows the graph. */
+#include "pipeline/cmd.h"
+#include "pipeline/config.h"
+#include "pipeline/graph.h"
+
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* -- growing text ------------------------------------------------------------------------------------ */
+
+typedef struct text {
+    char *s;
+    size_t used, size;
+    bool failed;
+} text;
+
+static void add(text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+static void add(text *t, const char *fmt, ...)
+{
+    for (int tries = 0; tries < 2 && !t->failed; tries++) {
+        va_list args;
+        va_start(args, fmt);
+        int n = vsnprintf(t->s ? t->s + t->used : NULL, t->size - t->used, fmt, args);
+        va_end(args);
+        if (n >= 0 && (size_t)n < t->size - t->used) {
+            t->used += (size_t)n;
+            return;
+        }
+        size_t size = 2 * t->size + (n > 0 ? (size_t)n : 0) + 256;
+        char *s = realloc(t->s, size);
+        if (!s || n < 0) {
+            t->failed = true;
+            return;
+        }
+        t->s = s;
+        t->size = size;
+    }
+}
+
+/* A YAML double-quoted scalar: file names may hold anything. */
+static void add_quoted(text *t, const char *s)
+{
+    add(t, "\"");
+    for (; *s; s++) {
+        const unsigned char c = (unsigned char)*s;
+        if (c == '"' || c == '\\')
+            add(t, "\\%c", c);
+        else if (c < 0x20 || c == 0x7f)
+            add(t, "\\x%02x", c);
+        else
+            add(t, "%c", c);
+    }
+    add(t, "\"");
+}
+
+static int run_text(text *t, const char *name, bool show, bool quiet)
+{
+    if (t->failed || !t->s) {
+        free(t->s);
+        return gw_fail(GW_ENOMEM, "%s", name);
+    }
+    if (show) {
+        fputs(t->s, stdout);
+        free(t->s);
+        return GW_OK;
+    }
+    gw_graph *g;
+    int err = gw_graph_parse(&g, name, t->s);
+    free(t->s);
+    GW_TRY(err);
+    return gw_run_graph(g, quiet);
+}
+
+static int bad_option(char **argv)
+{
+    return gw_fail(GW_EUSAGE, "no option '%s', or its value is missing (gwstream %s --help)", argv[optind - 1],
+                   argv[0]);
+}
+
+/* -- replay ------------------------------------------------------------------------------------------ */
+
+static const char replay_help[] =
+    "usage: gwstream replay [options] FILE.hdf5 ...\n\n"
+    "Searches archived recordings of two detectors (GWOSC, GWpy or one-dataset-per-channel HDF5; any number\n"
+    "of files, joined in time) and prints each event as a line of JSON. Nothing leaves this host.\n\n"
+    "  --model F         network (default: models/bbh-small.onnx; its card lies beside it)\n"
+    "  --journal F       SQLite journal of events (default: gwstream.sqlite; see gwstream alerts)\n"
+    "  --output F        JSON lines to this file instead of stdout\n"
+    "  --speed N         N times real time (default 0: as fast as it goes)\n"
+    "  --block T         block length, 1/64s to 4s (default 1/16s)\n"
+    "  --start GPS, --end GPS   only this span\n"
+    "  --offset D=T      shift a detector's data in time (L1=30ms), for controls and time slides\n"
+    "  --candidate X     candidate threshold instead of the card's 1/hour\n"
+    "  --whitened F      record the whitened strain (HDF5)\n"
+    "  --statistic F     record the ranking statistic (HDF5)\n"
+    "  --picture F       draw the event (PNG)\n"
+    "  --yaml            print the graph instead of running it\n"
+    "  --quiet           no progress\n";
+
+typedef struct replay_options {
+    const char *model, *journal, *output, *speed, *block, *start, *end, *candidate, *whitened, *statistic, *picture;
+    const char *offset[8];
+    int offsets;
+    bool yaml, quiet;
+} replay_options;
+
+enum { MODEL = 256, JOURNAL, OUTPUT, SPEED, BLOCK, START, END, OFFSET, CANDIDATE, WHITENED, STATISTIC, PICTURE, YAML };
+
+static int replay_option(int c, replay_options *o, char **argv)
+{
+    switch (c) {
+    case MODEL:
+        o->model = optarg;
+        break;
+    case JOURNAL:
+        o->journal = optarg;
+        break;
+    case OUTPUT:
+        o->output = optarg;
+        break;
+    case SPEED:
+        o->speed = optarg;
+        break;
+    case BLOCK:
+        o->block = optarg;
+        break;
+    case START:
+        o->start = optarg;
+        break;
+    case END:
+        o->end = optarg;
+        break;
+    case OFFSET:
+        if (o->offsets == 8 || !strchr(optarg, '='))
+            return gw_fail(GW_EUSAGE, "--offset wants DETECTOR=TIME (L1=30ms), not '%s'", optarg);
+        o->offset[o->offsets++] = optarg;
+        break;
+    case CANDIDATE:
+        o->candidate = optarg;
+        break;
+    case WHITENED:
+        o->whitened = optarg;
+        break;
+    case STATISTIC:
+        o->statistic = optarg;
+        break;
+    case PICTURE:
+        o->picture = optarg;
+        break;
+    case YAML:
+        o->yaml = true;
+        break;
+    case 'q':
+        o->quiet = true;
+        break;
+    default:
+        return bad_option(argv);
+    }
+    return GW_OK;
+}
+
+static void add_record(text *t, const char *name, const char *from, const char *path)
+{
+    if (!path)
+        return;
+    add(t, "  %s: {kind: record, from: %s, overwrite: true, path: ", name, from);
+    add_quoted(t, path);
+    add(t, "}\n");
+}
+
+int gw_cmd_replay(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"help", no_argument, NULL, 'h'},           {"model", required_argument, NULL, MODEL},
+        {"journal", required_argument, NULL, JOURNAL}, {"output", required_argument, NULL, OUTPUT},
+        {"speed", required_argument, NULL, SPEED},  {"block", required_argument, NULL, BLOCK},
+        {"start", required_argument, NULL, START},  {"end", required_argument, NULL, END},
+        {"offset", required_argument, NULL, OFFSET}, {"candidate", required_argument, NULL, CANDIDATE},
+        {"whitened", required_argument, NULL, WHITENED}, {"statistic", required_argument, NULL, STATISTIC},
+        {"picture", required_argument, NULL, PICTURE}, {"yaml", no_argument, NULL, YAML},
+        {"quiet", no_argument, NULL, 'q'},          {NULL, 0, NULL, 0}};
+    replay_options o = {.journal = "gwstream.sqlite", .speed = "0", .block = "1/16s"};
+    opterr = 0;
+    optind = 1;
+    for (int c; (c = getopt_long(argc, argv, "hq", options, NULL)) != -1;) {
+        if (c == 'h') {
+            fputs(replay_help, stdout);
+            return GW_OK;
+        }
+        GW_TRY(replay_option(c, &o, argv));
+    }
+    if (optind == argc)
+        return gw_fail(GW_EUSAGE, "which files? (gwstream replay --help)");
+    char model[640];
+    if (o.model)
+        snprintf(model, sizeof model, "%s", o.model);
+    else
+        GW_TRY(gw_default_model(model, sizeof model));
+
+    text t = {0};
+    add(&t, "sources:\n  archive: {kind: replay, block: %s, pace: %s", o.block, o.speed);
+    if (o.start)
+        add(&t, ", start: %s", o.start);
+    if (o.end)
+        add(&t, ", end: %s", o.end);
+    if (o.offsets) {
+        add(&t, ", offset: {");
+        for (int i = 0; i < o.offsets; i++) {
+            const char *eq = strchr(o.offset[i], '=');
+            add(&t, "%s%.*s: %s", i ? ", " : "", (int)(eq - o.offset[i]), o.offset[i], eq + 1);
+        }
+        add(&t, "}");
+    }
+    add(&t, ", files: [");
+    for (int i = optind; i < argc; i++) {
+        add(&t, "%s", i > optind ? ", " : "");
+        add_quoted(&t, argv[i]);
+    }
+    add(&t, "]}\nstages:\n  down: {kind: resample, from: archive, rate: 2048Hz}\n"
+            "  white: {kind: whiten, from: down}\n  search: {kind: detect, from: white, model: ");
+    add_quoted(&t, model);
+    if (o.candidate)
+        add(&t, ", candidate: %s", o.candidate);
+    add(&t, "}\nsinks:\n  alerts: {kind: alerts, from: search, journal: ");
+    add_quoted(&t, o.journal);
+    add(&t, ", print: ");
+    add_quoted(&t, o.output ? o.output : "stdout");
+    add(&t, "}\n");
+    add_record(&t, "keep_whitened", "white", o.whitened);
+    add_record(&t, "keep_statistic", "search", o.statistic);
+    if (o.picture) {
+        add(&t, "  picture: {kind: picture, from: [white, search], path: ");
+        add_quoted(&t, o.picture);
+        add(&t, "}\n");
+    }
+    return run_text(&t, "replay", o.yaml, o.quiet);
+}
+
+/* -- simulate ---------------------------------------------------------------------------------------- */
+
+static const char simulate_help[] =
+    "usage: gwstream simulate [options] --output F.hdf5\n\n"
+    "Writes simulated strain in GWpy's HDF5 layout: coloured noise with lines and glitches, and signals. The\n"
+    "same seed gives the same samples.\n\n"
+    "  --output F        the file to write (required)\n"
+    "  --duration T      64s\n"
+    "  --seed N          1\n"
+    "  --start GPS       1400000000\n"
+    "  --rate F          16384Hz\n"
+    "  --detectors A,B   H1,L1\n"
+    "  --asd F           two columns, frequency and ASD; or design, design-plain\n"
+    "  --glitches F      rate in each detector (default: none), as 1/30Hz\n"
+    "  --signal K=V,...  a compact binary merger: gps, mass1, mass2, spin1z, spin2z, network_snr or distance,\n"
+    "                    ra, dec, psi, iota, phase; may be given again\n"
+    "  --overwrite       replace an existing file\n"
+    "  --yaml            print the graph instead of running it\n"
+    "  --quiet           no progress\n";
+
+enum { DURATION = 512, SEED, RATE, DETECTORS, ASD, GLITCHES, SIGNAL, OVERWRITE };
+
+static int add_signal(text *t, const char *spec)
+{
+    add(t, "{");
+    for (const char *s = spec; *s;) {
+        size_t n = strcspn(s, ",");
+        const char *eq = memchr(s, '=', n);
+        if (!eq || eq == s)
+            return gw_fail(GW_EUSAGE, "--signal wants key=value,key=value, not '%s'", spec);
+        add(t, "%s%.*s: %.*s", s > spec ? ", " : "", (int)(eq - s), s, (int)(s + n - eq - 1), eq + 1);
+        s += n;
+        s += *s == ',';
+    }
+    add(t, "}");
+    return GW_OK;
+}
+
+int gw_cmd_simulate(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"help", no_argument, NULL, 'h'},           {"output", required_argument, NULL, OUTPUT},
+        {"duration", required_argument, NULL, DURATION}, {"seed", required_argument, NULL, SEED},
+        {"start", required_argument, NULL, START},  {"rate", required_argument, NULL, RATE},
+        {"detectors", required_argument, NULL, DETECTORS}, {"asd", required_argument, NULL, ASD},
+        {"glitches", required_argument, NULL, GLITCHES}, {"signal", required_argument, NULL, SIGNAL},
+        {"overwrite", no_argument, NULL, OVERWRITE}, {"yaml", no_argument, NULL, YAML},
+        {"quiet", no_argument, NULL, 'q'},          {NULL, 0, NULL, 0}};
+    const char *output = NULL, *duration = "64s", *seed = "1", *start = "1400000000", *rate = "16384Hz",
+               *detectors = "H1,L1", *asd = NULL, *glitches = NULL, *overwrite = "false";
+    bool yaml = false, quiet = false;
+    text signals = {0};
+    opterr = 0;
+    optind = 1;
+    int err = GW_OK;
+    for (int c; err == GW_OK && (c = getopt_long(argc, argv, "hq", options, NULL)) != -1;) {
+        switch (c) {
+        case 'h':
+            fputs(simulate_help, stdout);
+            free(signals.s);
+            return GW_OK;
+        case OUTPUT:
+            output = optarg;
+            break;
+        case DURATION:
+            duration = optarg;
+            break;
+        case SEED:
+            seed = optarg;
+            break;
+        case START:
+            start = optarg;
+            break;
+        case RATE:
+            rate = optarg;
+            break;
+        case DETECTORS:
+            detectors = optarg;
+            break;
+        case ASD:
+            asd = optarg;
+            break;
+        case GLITCHES:
+            glitches = optarg;
+            break;
+        case SIGNAL:
+            add(&signals, "%s", signals.used ? ", " : "");
+            err = add_signal(&signals, optarg);
+            break;
+        case OVERWRITE:
+            overwrite = "true";
+            break;
+        case YAML:
+            yaml = true;
+            break;
+        case 'q':
+            quiet = true;
+            break;
+        default:
+            err = bad_option(argv);
+        }
+    }
+    if (err == GW_OK && optind != argc)
+        err = gw_fail(GW_EUSAGE, "what is '%s'? (gwstream simulate --help)", argv[optind]);
+    if (err == GW_OK && !output)
+        err = gw_fail(GW_EUSAGE, "--output is missing (gwstream simulate --help)");
+    if (err != GW_OK) {
+        free(signals.s);
+        return err;
+    }
+    text t = {0};
+    add(&t, "sources:\n  sky: {kind: sim, seed: %s, start: %s, duration: %s, rate: %s, block: 1s, detectors: [%s]", seed,
+        start, duration, rate, detectors);
+    if (asd) {
+        add(&t, ", asd: ");
+        add_quoted(&t, asd);
+    }
+    if (glitches)
+        add(&t, ", glitches: {rate: %s}", glitches);
+    if (signals.used)
+        add(&t, ", signals: [%s]", signals.s);
+    free(signals.s);
+    add(&t, "}\nsinks:\n  keep: {kind: record, from: sky, overwrite: %s, path: ", overwrite);
+    add_quoted(&t, output);
+    add(&t, "}\n");
+    return run_text(&t, "simulate", yaml, quiet);
+}

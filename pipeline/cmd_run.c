@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * `gwstream run`, `check` and `version`, and what every command that runs a graph shares: signals,
+ * progress, the report at the end. */
+#include "pipeline/cmd.h"
+#include "pipeline/graph.h"
+#include "pipeline/log.h"
+
+#include <fftw3.h>
+#include <getopt.h>
+#include <hdf5.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <sqlite3.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include <zmq.h>
+
+/* -- progress ---------------------------------------------------------------------------------------- */
+
+typedef struct progress {
+    bool terminal;
+    int64_t started_ns, last_line_ns;
+    char line[160];
+} progress;
+
+static progress bar; /* one graph runs at a time; the log's hook has no argument */
+
+static void around_log(bool before)
+{
+    if (before)
+        fputs("\r\033[K", stderr);
+    else
+        fputs(bar.line, stderr);
+}
+
+static void describe(const gw_graph_status *s, char *text, size_t n)
+{
+    if (s->data_ns == GW_NOT_KNOWN_NS) {
+        snprintf(text, n, "starting");
+        return;
+    }
+    const double wall_s = (double)(gw_monotonic_ns() - bar.started_ns) / 1e9;
+    const double data_s = (double)(s->data_ns - s->first_ns) / 1e9;
+    char utc[40];
+    gw_gps_utc(s->data_ns, utc, sizeof utc);
+    snprintf(text, n, "GPS %.1f  %s  %.1f s of data, %.1fx real time, %" PRIu64 " event message%s",
+             (double)s->data_ns / 1e9, utc, data_s, wall_s > 0 ? data_s / wall_s : 0.0, s->events,
+             s->events == 1 ? "" : "s");
+}
+
+static void show_progress(gw_graph *g, bool quiet)
+{
+    const int64_t now = gw_monotonic_ns();
+    if (quiet || (!bar.terminal && now - bar.last_line_ns < 10 * GW_SECOND_NS))
+        return;
+    gw_graph_status s;
+    gw_graph_get_status(g, &s);
+    bar.last_line_ns = now;
+    describe(&s, bar.line, sizeof bar.line);
+    fprintf(stderr, bar.terminal ? "\r\033[K%s" : "%s\n", bar.line);
+    fflush(stderr);
+}
+
+/* -- running ----------------------------------------------------------------------------------------- */
+
+int gw_run_graph(gw_graph *g, bool quiet)
+{
+    sigset_t signals, before;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &signals, &before);
+    signal(SIGPIPE, SIG_IGN);
+    bar = (progress){.terminal = !quiet && isatty(STDERR_FILENO), .started_ns = gw_monotonic_ns(),
+                     .last_line_ns = gw_monotonic_ns()};
+    if (bar.terminal)
+        gw_log_set_hook(around_log);
+    int err = gw_graph_start(g);
+    bool stopping = false;
+    while (!gw_graph_wait(g, 0)) {
+        const struct timespec tick = {.tv_nsec = 50 * 1000 * 1000};
+        if (sigtimedwait(&signals, NULL, &tick) > 0) {
+            if (stopping)
+                _exit(130); /* asked twice: at once */
+            stopping = true;
+            gw_log(GW_LOG_INFO, NULL, "stopping: sources end here, everything behind them is flushed "
+                                      "(once more to leave at once)");
+            gw_graph_stop(g);
+        }
+        show_progress(g, quiet);
+    }
+    gw_log_set_hook(NULL);
+    if (bar.terminal)
+        fputs("\r\033[K", stderr);
+    uint64_t bad_inputs;
+    if (err == GW_OK)
+        err = gw_graph_result(g, &bad_inputs);
+    if (!quiet) {
+        gw_graph_status s;
+        gw_graph_get_status(g, &s);
+        describe(&s, bar.line, sizeof bar.line);
+        fprintf(stderr, "%s\n", bar.line);
+        gw_graph_print_losses(g, stderr);
+    }
+    if (err == GW_OK && bad_inputs)
+        err = gw_fail(GW_EFORMAT, "bad input in %" PRIu64 " place%s (see above); everything else was worked off",
+                      bad_inputs, bad_inputs == 1 ? "" : "s");
+    char detail[1024];
+    snprintf(detail, sizeof detail, "%s", gw_err_detail());
+    gw_graph_free(&g);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return err == GW_OK ? GW_OK : gw_fail(err, "%s", detail);
+}
+
+/* -- the model that ships with the program ----------------------------------------------------------- */
+
+int gw_default_model(char *path, int n)
+{
+    const char *given = getenv("GWSTREAM_MODEL");
+    if (given) {
+        snprintf(path, (size_t)n, "%s", given);
+        return GW_OK;
+    }
+    char exe[512] = "";
+    ssize_t len = readlink("/proc/self/exe", exe, sizeof exe - 1);
+    exe[len > 0 ? len : 0] = '\0';
+    char *slash = strrchr(exe, '/');
+    if (slash)
+        *slash = '\0';
+    const char *const place[][2] = {{".", "models"}, {exe, "../models"}, {exe, "../share/gwstream/models"}};
+    for (size_t i = 0; i < sizeof place / sizeof place[0]; i++) {
+        snprintf(path, (size_t)n, "%s/%s/bbh-small.onnx", place[i][0], place[i][1]);
+        if (access(path, R_OK) == 0)
+            return GW_OK;
+    }
+    return gw_fail(GW_EMISSING, "the model models/bbh-small.onnx is neither here nor beside the program; "
+                                "name one with --model or GWSTREAM_MODEL");
+}
+
+/* -- commands ---------------------------------------------------------------------------------------- */
+
+static int one_file(int argc, char **argv, const char *help, bool *quiet, const char **file)
+{
+    static const struct option options[] = {
+        {"help", no_argument, NULL, 'h'}, {"quiet", no_argument, NULL, 'q'}, {NULL, 0, NULL, 0}};
+    *file = NULL;
+    opterr = 0;
+    optind = 1;
+    for (int c; (c = getopt_long(argc, argv, "hq", options, NULL)) != -1;) {
+        if (c == 'h') {
+            fputs(help, stdout);
+            return GW_OK;
+        }
+        if (c != 'q')
+            return gw_fail(GW_EUSAGE, "no option '%s' (gwstream %s --help)", argv[optind - 1], argv[0]);
+        *quiet = true;
+    }
+    if (argc - optind != 1)
+        return gw_fail(GW_EUSAGE, "wants one YAML file (gwstream %s --help)", argv[0]);
+    *file = argv[optind];
+    return GW_OK;
+}
+
+int gw_cmd_run(int argc, char **argv)
+{
+    bool quiet = false;
+    const char *file;
+    GW_TRY(one_file(argc, argv,
+                    "usage: gwstream run [--quiet] FILE.yaml\n\n"
+                    "Runs the graph until its sources end or Ctrl-C. Progress and losses go to stderr,\n"
+                    "events where the file's sinks send them. See configs/ for graphs.\n",
+                    &quiet, &file));
+    if (!file)
+        return GW_OK;
+    gw_graph *g;
+    GW_TRY(gw_graph_load(&g, file));
+    if (!gw_clock_synchronised())
+        gw_log(GW_LOG_WARN, NULL, "this host's clock is not synchronised: live latencies and arrival ages are off");
+    return gw_run_graph(g, quiet);
+}
+
+int gw_cmd_check(int argc, char **argv)
+{
+    bool quiet = false;
+    const char *file;
+    GW_TRY(one_file(argc, argv,
+                    "usage: gwstream check [--quiet] FILE.yaml\n\n"
+                    "Reads and plans the graph without starting it, and prints its stages, streams, memory,\n"
+                    "threads and look-ahead. Exit status 2 and one line when something is wrong.\n",
+                    &quiet, &file));
+    if (!file)
+        return GW_OK;
+    gw_graph *g;
+    GW_TRY(gw_graph_load(&g, file));
+    if (!quiet)
+        gw_graph_print(g, stdout);
+    gw_graph_free(&g);
+    return GW_OK;
+}
+
+int gw_cmd_version(int argc, char **argv)
+{
+    (void)argv;
+    if (argc > 1)
+        return gw_fail(GW_EUSAGE, "version takes no arguments");
+    int zmq[3];
+    unsigned hdf[3];
+    zmq_version(&zmq[0], &zmq[1], &zmq[2]);
+    H5get_libversion(&hdf[0], &hdf[1], &hdf[2]);
+    printf("gwstream %s\n%s\nZeroMQ %d.%d.%d\nHDF5 %u.%u.%u\nSQLite %s\nCUDA %s\n", GW_VERSION, fftw_version, zmq[0],
+           zmq[1], zmq[2], hdf[0], hdf[1], hdf[2], sqlite3_libversion(),
+#ifdef GW_HAVE_CUDA
+           "compiled in"
+#else
+           "not compiled in"
+#endif
+    );
+    return GW_OK;
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * The one list of all kinds of sources, stages and sinks. */
+#include "pipeline/stage.h"
+
+#include <string.h>
+
+extern const gw_kind gw_kind_sim, gw_kind_replay;
+extern const gw_kind gw_kind_resample, gw_kind_whiten, gw_kind_detect;
+extern const gw_kind gw_kind_alerts, gw_kind_record, gw_kind_picture;
+
+const gw_kind *const gw_kinds[] = {
+    &gw_kind_sim,    &gw_kind_replay,                     /* sources */
+    &gw_kind_resample, &gw_kind_whiten, &gw_kind_detect,  /* stages */
+    &gw_kind_alerts, &gw_kind_record, &gw_kind_picture,   /* sinks */
+    NULL,
+};
+
+const gw_kind *gw_kind_find(const char *word)
+{
+    for (int i = 0; gw_kinds[i]; i++)
+        if (strcmp(gw_kinds[i]->kind, word) == 0)
+            return gw_kinds[i];
+    return NULL;
+}

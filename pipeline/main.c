@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * The program: one command, its error as one line on stderr, and the exit status: 0 done, 1 failed,
+ * 2 bad usage or bad input. */
+#include "pipeline/cmd.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *help;
+} command[] = {
+    {"run", gw_cmd_run, "run a graph from a YAML file"},
+    {"check", gw_cmd_check, "read and plan a graph without starting it: memory, threads, look-ahead"},
+    {"replay", gw_cmd_replay, "search archived HDF5 recordings, no YAML needed"},
+    {"simulate", gw_cmd_simulate, "write simulated strain to HDF5"},
+    {"alerts", gw_cmd_alerts, "list, show and export the events of a journal"},
+    {"version", gw_cmd_version, "versions of the program and of what it stands on"},
+};
+
+enum { COMMANDS = sizeof command / sizeof command[0] };
+
+static void usage(FILE *to)
+{
+    fputs("gwstream: a real-time stream processor for gravitational-wave detectors\n\n"
+          "usage: gwstream COMMAND [options]     (gwstream COMMAND --help tells more)\n\n",
+          to);
+    for (int i = 0; i < COMMANDS; i++)
+        fprintf(to, "  %-10s %s\n", command[i].name, command[i].help);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        usage(stderr);
+        return 2;
+    }
+    const char *word = argv[1];
+    if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0) {
+        usage(stdout);
+        return 0;
+    }
+    if (strcmp(word, "--version") == 0)
+        word = "version";
+    for (int i = 0; i < COMMANDS; i++) {
+        if (strcmp(word, command[i].name) != 0)
+            continue;
+        int err = command[i].run(argc - 1, argv + 1);
+        if (err == GW_OK)
+            return 0;
+        fprintf(stderr, "gwstream %s: %s\n", command[i].name,
+                gw_err_detail()[0] ? gw_err_detail() : gw_err_text(err));
+        return gw_err_is_input(err) ? 2 : 1;
+    }
+    fprintf(stderr, "gwstream: no command '%s' (gwstream --help)\n", word);
+    return 2;
+}

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * Slabs. A pool is one allocation of equal slabs and a stack of the free ones. One thread takes; any
+ * thread gives back by dropping the last reference, so the stack has a lock; it is held for a few
+ * instructions, some thousand times a second. */
+#include "pipeline/block.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SLAB_ALIGN = 128 }; /* two cache lines; also what AVX-512 and DMA like */
+
+struct gw_pool {
+    char name[GW_NAME_BYTES];
+    pthread_mutex_t lock;
+    int slabs, n_free;
+    size_t slab_bytes;
+    void *memory;
+    gw_block *block; /* [slabs] */
+    int *free_list;  /* [n_free] indices */
+};
+
+int gw_pool_new(gw_pool **out, const char *name, int slabs, size_t slab_bytes, gw_space space)
+{
+    *out = NULL;
+    if (slabs < 1 || space != GW_SPACE_HOST)
+        return gw_fail(GW_ENOTSUP, "pool %s: %d slabs in memory space %d", name, slabs, (int)space);
+    size_t stride = (slab_bytes + SLAB_ALIGN - 1) / SLAB_ALIGN * SLAB_ALIGN;
+    gw_pool *p = calloc(1, sizeof *p);
+    if (!p)
+        return gw_fail(GW_ENOMEM, "pool %s", name);
+    snprintf(p->name, sizeof p->name, "%s", name);
+    pthread_mutex_init(&p->lock, NULL);
+    p->slabs = slabs;
+    p->slab_bytes = stride;
+    p->block = calloc((size_t)slabs, sizeof *p->block);
+    p->free_list = calloc((size_t)slabs, sizeof *p->free_list);
+    if (stride <= SIZE_MAX / (size_t)slabs)
+        p->memory = aligned_alloc(SLAB_ALIGN, stride ? stride * (size_t)slabs : SLAB_ALIGN);
+    if (!p->block || !p->free_list || !p->memory) {
+        gw_pool_destroy(&p);
+        return gw_fail(GW_ENOMEM, "pool %s: %d slabs of %zu bytes", name, slabs, stride);
+    }
+    memset(p->memory, 0, stride * (size_t)slabs); /* touch the pages now, not in the first block */
+    for (int i = 0; i < slabs; i++) {
+        gw_block *b = &p->block[i];
+        atomic_init(&b->refs, 0);
+        atomic_init(&b->sealed, false);
+        b->space = space;
+        b->capacity = slab_bytes;
+        b->data = (char *)p->memory + stride * (size_t)i;
+        b->home = p;
+        p->free_list[p->n_free++] = slabs - 1 - i;
+    }
+    *out = p;
+    return GW_OK;
+}
+
+int gw_pool_take(gw_pool *p, gw_block **out)
+{
+    pthread_mutex_lock(&p->lock);
+    gw_block *b = p->n_free ? &p->block[p->free_list[--p->n_free]] : NULL;
+    pthread_mutex_unlock(&p->lock);
+    *out = b;
+    if (!b)
+        return GW_EAGAIN;
+    memset(&b->hdr, 0, sizeof b->hdr);
+    atomic_store_explicit(&b->sealed, false, memory_order_relaxed);
+    atomic_store_explicit(&b->refs, 1, memory_order_relaxed);
+    return GW_OK;
+}
+
+int gw_pool_free_slabs(const gw_pool *p)
+{
+    gw_pool *q = (gw_pool *)p;
+    pthread_mutex_lock(&q->lock);
+    int n = q->n_free;
+    pthread_mutex_unlock(&q->lock);
+    return n;
+}
+
+size_t gw_pool_bytes(const gw_pool *p)
+{
+    return p->slab_bytes * (size_t)p->slabs;
+}
+
+void gw_pool_destroy(gw_pool **pp)
+{
+    gw_pool *p = *pp;
+    if (!p)
+        return;
+    *pp = NULL;
+    pthread_mutex_destroy(&p->lock);
+    free(p->memory);
+    free(p->block);
+    free(p->free_list);
+    free(p);
+}
+
+void gw_block_seal(gw_block *b)
+{
+    gw_header_seal(&b->hdr);
+    atomic_store_explicit(&b->sealed, true, memory_order_release);
+}
+
+void gw_block_ref(gw_block *b)
+{
+    atomic_fetch_add_explicit(&b->refs, 1, memory_order_relaxed);
+}
+
+void gw_block_unref(gw_block **bb)
+{
+    gw_block *b = *bb;
+    if (!b)
+        return;
+    *bb = NULL;
+    if (atomic_fetch_sub_explicit(&b->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    gw_pool *p = b->home;
+    pthread_mutex_lock(&p->lock);
+    p->free_list[p->n_free++] = (int)(b - p->block);
+    pthread_mutex_unlock(&p->lock);
+}

@@ -1,0 +1,651 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * The one runner. Each node of a graph runs gw_node_run in a thread of its own: open its links, open the
+ * stage, meet the others, then turn messages into next / step / take / event / gap until the streams
+ * end, drain, and take leave of its neighbours. Stages know nothing of all this. */
+#include "pipeline/log.h"
+#include "pipeline/node.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <zmq.h>
+
+/* -- what a stage may ask for ------------------------------------------------------------------------ */
+
+const char *gw_env_name(const gw_env *env)
+{
+    return env->node->name;
+}
+
+uint64_t gw_env_run_id(const gw_env *env)
+{
+    return gw_graph_run_id(env->node->graph);
+}
+
+void gw_env_start(gw_env *env, double pace, int64_t data_ns)
+{
+    gw_graph_set_timebase(env->node->graph, pace, data_ns);
+}
+
+gw_timebase gw_env_timebase(const gw_env *env)
+{
+    return gw_graph_timebase(env->node->graph);
+}
+
+int gw_env_wait_until(gw_env *env, int64_t data_ns)
+{
+    const gw_timebase t = gw_graph_timebase(env->node->graph);
+    if (t.pace <= 0)
+        return gw_graph_stopping(env->node->graph) ? GW_ECANCELED : GW_OK;
+    const double ahead_ns = (double)(data_ns - t.anchor_data_ns) / t.pace;
+    return gw_graph_sleep_until(env->node->graph, t.anchor_wall_ns + (int64_t)ahead_ns);
+}
+
+bool gw_env_stopping(const gw_env *env)
+{
+    return gw_graph_stopping(env->node->graph);
+}
+
+int gw_env_emit(gw_env *env, const gw_event *e)
+{
+    gw_node *n = env->node;
+    for (int i = 0; i < n->n_feeds_out; i++)
+        GW_TRY(gw_feed_send(n->feed_out[i], e));
+    if (e->phase != GW_PHASE_END)
+        atomic_fetch_add_explicit(&n->count.events, 1, memory_order_relaxed);
+    return GW_OK;
+}
+
+void gw_env_bad_input(gw_env *env, const char *fmt, ...)
+{
+    char text[512];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    gw_log(GW_LOG_WARN, env->node->name, "%s", text);
+    atomic_fetch_add_explicit(&env->node->count.bad_inputs, 1, memory_order_relaxed);
+}
+
+/* -- waiting ----------------------------------------------------------------------------------------- */
+
+enum { WAIT_INPUT = 1, WAIT_CREDIT = 2, POLL_MS = 200 };
+
+/* Sleeps until a message comes to an input (WAIT_INPUT) or a credit to an output (always watched). */
+static int wait_for(gw_node *n, int what)
+{
+    zmq_pollitem_t item[GW_MAX_PORTS * (GW_MAX_FAN + 1) + 1];
+    int count = 0;
+    if (what & WAIT_INPUT) {
+        for (int i = 0; i < n->n_in; i++)
+            if (!n->in[i].ended)
+                item[count++] = (zmq_pollitem_t){.socket = gw_receiver_socket(n->in[i].link), .events = ZMQ_POLLIN};
+        if (n->feed_in)
+            item[count++] = (zmq_pollitem_t){.socket = n->feed_in, .events = ZMQ_POLLIN};
+    }
+    for (int o = 0; o < n->n_out; o++)
+        for (int k = 0; k < n->out[o].n_links; k++)
+            item[count++] =
+                (zmq_pollitem_t){.socket = gw_sender_socket(n->out[o].link[k].link), .events = ZMQ_POLLIN};
+    if (zmq_poll(item, count, POLL_MS) < 0 && zmq_errno() != EINTR)
+        return gw_fail(GW_ESYSTEM, "poll: %s", zmq_strerror(zmq_errno()));
+    for (int o = 0; o < n->n_out; o++)
+        for (int k = 0; k < n->out[o].n_links; k++)
+            GW_TRY(gw_sender_pump(n->out[o].link[k].link));
+    return GW_OK;
+}
+
+/* -- outputs ----------------------------------------------------------------------------------------- */
+
+static bool output_ready(const gw_output *o)
+{
+    for (int k = 0; k < o->n_links; k++)
+        if (!gw_sender_ready(o->link[k].link))
+            return false;
+    return true;
+}
+
+/* A slab to write and the credit to send it. */
+static int reserve(gw_node *n, gw_output *o)
+{
+    while (!o->slab) {
+        if (output_ready(o) && gw_pool_take(o->pool, &o->slab) == GW_OK)
+            break;
+        GW_TRY(wait_for(n, WAIT_CREDIT));
+    }
+    return GW_OK;
+}
+
+static int give(gw_node *n, gw_output *o)
+{
+    gw_block *b = o->slab;
+    o->slab = NULL;
+    b->hdr.stream_id = o->spec.stream_id;
+    b->hdr.dtype = (uint8_t)o->spec.dtype;
+    b->hdr.run_id = gw_graph_run_id(n->graph);
+    b->hdr.seq = o->seq++;
+    gw_block_seal(b);
+    int err = GW_OK;
+    uint64_t dropped = 0;
+    for (int k = 0; k < o->n_links; k++) {
+        gw_block_ref(b);
+        int e = gw_sender_give(o->link[k].link, b);
+        err = err == GW_OK ? e : err;
+        dropped += gw_sender_dropped(o->link[k].link);
+    }
+    atomic_store_explicit(&n->count.dropped_blocks, dropped, memory_order_relaxed);
+    atomic_fetch_add_explicit(&n->count.blocks_out, 1, memory_order_relaxed);
+    atomic_store_explicit(&n->count.data_ns, gw_sample_to_ns(o->end, o->spec.rate, o->spec.phase_ns),
+                          memory_order_relaxed);
+    gw_block_unref(&b);
+    return err;
+}
+
+/* Everything up to `until` that was not sent is a hole. */
+static int send_gap(gw_node *n, gw_output *o, int64_t until, gw_gap_reason reason, uint64_t dq)
+{
+    if (until <= o->end)
+        return GW_OK;
+    GW_TRY(reserve(n, o));
+    gw_header *h = &o->slab->hdr;
+    h->flags = GW_FLAG_GAP;
+    h->sample0 = o->end;
+    h->gap_samples = (uint64_t)(until - o->end);
+    h->gap_reason = reason;
+    h->dq = dq;
+    h->due_ns = gw_sample_to_ns(until, o->spec.rate, o->spec.phase_ns);
+    h->ingest_ns = gw_gps_now_ns();
+    atomic_fetch_add_explicit(&n->count.gap_samples[reason], h->gap_samples, memory_order_relaxed);
+    o->started = true;
+    o->end = until;
+    return give(n, o);
+}
+
+/* Sends the reserved slab with n_samples from sample0, after the hole before it if there is one. */
+static int send_samples(gw_node *n, gw_output *o, int64_t sample0, uint32_t n_samples, const gw_header *about,
+                        gw_gap_reason before)
+{
+    if (o->seq == 0 && sample0 < o->end)
+        o->end = sample0; /* nothing was sent yet: the stream begins where its first block does */
+    if (sample0 > o->end) {
+        gw_block *filled = o->slab;
+        o->slab = NULL;
+        int err = send_gap(n, o, sample0, before, about->dq);
+        gw_block *spare = o->slab;
+        o->slab = filled;
+        gw_block_unref(&spare);
+        GW_TRY(err);
+        while (!output_ready(o))
+            GW_TRY(wait_for(n, WAIT_CREDIT));
+    }
+    if (sample0 < o->end)
+        return gw_fail(GW_EBUG, "%s sent sample %" PRId64 " after %" PRId64, n->name, sample0, o->end);
+    gw_header *h = &o->slab->hdr;
+    h->flags = about->flags;
+    h->dq = about->dq;
+    h->due_ns = about->due_ns;
+    h->ingest_ns = about->ingest_ns;
+    h->sample0 = sample0;
+    h->n_samples = n_samples;
+    h->n_channels = o->spec.n_channels;
+    h->payload_bytes = (uint64_t)n_samples * o->spec.n_channels * gw_dtype_bytes(o->spec.dtype);
+    if (h->payload_bytes > o->slab->capacity)
+        return gw_fail(GW_EBUG, "%s filled %" PRIu32 " samples into a slab of %" PRIu32, n->name, n_samples,
+                       o->spec.block_samples);
+    o->started = true;
+    o->end = sample0 + n_samples;
+    atomic_fetch_add_explicit(&n->count.samples_out, n_samples, memory_order_relaxed);
+    return give(n, o);
+}
+
+/* -- stages ------------------------------------------------------------------------------------------ */
+
+static int64_t hop_end_ns(const gw_node *n, int64_t hop)
+{
+    const gw_input *in = &n->in[0];
+    return gw_sample_to_ns((hop + 1) * in->hop, in->spec->rate, in->spec->phase_ns);
+}
+
+/* Tells the outputs that the input up to GPS time `until_ns` brings nothing more. */
+static int lose_until(gw_node *n, int64_t until_ns, gw_gap_reason reason, uint64_t dq)
+{
+    for (int o = 0; o < n->n_out; o++) {
+        gw_output *out = &n->out[o];
+        GW_TRY(send_gap(n, out,
+                        gw_sample_at_or_before(until_ns - n->plan.delay_ns, out->spec.rate, out->spec.phase_ns),
+                        reason, dq));
+    }
+    return GW_OK;
+}
+
+static int tell_lost(gw_node *n)
+{
+    if (n->lost_until_hop == INT64_MIN)
+        return GW_OK;
+    const int64_t hop = n->lost_until_hop;
+    n->lost_until_hop = INT64_MIN;
+    return lose_until(n, hop_end_ns(n, hop), n->lost_reason, n->lost_dq);
+}
+
+static int call_step(gw_node *n, const gw_view *view)
+{
+    gw_out out[GW_MAX_PORTS] = {0};
+    gw_header about = {.dq = UINT64_MAX};
+    for (int i = 0; i < n->n_in; i++) {
+        about.dq &= view[i].dq;
+        about.flags |= view[i].flags;
+        about.due_ns = view[i].due_ns > about.due_ns ? view[i].due_ns : about.due_ns;
+        about.ingest_ns = view[i].ingest_ns > about.ingest_ns ? view[i].ingest_ns : about.ingest_ns;
+    }
+    for (int o = 0; o < n->n_out; o++) {
+        GW_TRY(reserve(n, &n->out[o]));
+        out[o] = (gw_out){.data = n->out[o].slab->data, .capacity_samples = n->out[o].spec.block_samples,
+                          .dq = about.dq, .flags = about.flags};
+    }
+    const int64_t before = gw_monotonic_ns();
+    int err = n->kind->step(n->self, view, out);
+    atomic_fetch_add_explicit(&n->count.busy_ns, (uint64_t)(gw_monotonic_ns() - before), memory_order_relaxed);
+    GW_TRY(err);
+    for (int o = 0; o < n->n_out; o++) {
+        about.dq = out[o].dq;
+        about.flags = out[o].flags;
+        if (out[o].n_samples)
+            GW_TRY(send_samples(n, &n->out[o], out[o].sample0, out[o].n_samples, &about, GW_GAP_HISTORY));
+        else if (out[o].lost)
+            GW_TRY(send_gap(n, &n->out[o], out[o].lost_until, out[o].reason, out[o].dq));
+    }
+    return GW_OK;
+}
+
+static int call_gap(gw_node *n, int port, const gw_hole *hole)
+{
+    if (!hole->samples || !n->kind->gap)
+        return GW_OK;
+    return n->kind->gap(n->self, port, hole);
+}
+
+/* One hop of all inputs is there, whole or not. */
+static int do_hop(gw_node *n)
+{
+    const int64_t h = n->hop_index++;
+    gw_view view[GW_MAX_PORTS];
+    for (int i = 0; i < n->n_in; i++) {
+        gw_input *in = &n->in[i];
+        const int64_t from = h * in->hop;
+        if (!gw_input_has(in, from - in->history, from + in->hop)) {
+            n->lost_until_hop = h;
+            n->lost_reason = in->lo > from ? in->reason : GW_GAP_HISTORY;
+            n->lost_dq = GW_DQ_ALL;
+            return GW_OK;
+        }
+        gw_input_view(in, from, in->hop, &view[i]);
+    }
+    GW_TRY(tell_lost(n));
+    return call_step(n, view);
+}
+
+/* The first hop that lies wholly in every input. */
+static void begin_hops(gw_node *n)
+{
+    for (int i = 0; i < n->n_in; i++) {
+        const gw_input *in = &n->in[i];
+        const int64_t hop = in->hop, first = in->lo;
+        int64_t h = first / hop;
+        if (h * hop < first)
+            h++;
+        if (!n->hop_known || h > n->hop_index)
+            n->hop_index = h;
+        n->hop_known = true;
+    }
+    for (int o = 0; o < n->n_out; o++)
+        n->out[o].end = gw_sample_at_or_after(hop_end_ns(n, n->hop_index - 1), n->out[o].spec.rate,
+                                              n->out[o].spec.phase_ns);
+}
+
+/* One input has ended: nothing more can be done with the others, but their producers may have other
+ * consumers, so they are read to their end. */
+static int run_out(gw_node *n)
+{
+    for (;;) {
+        bool progress = false, open = false;
+        for (int i = 0; i < n->n_in; i++) {
+            gw_input *in = &n->in[i];
+            gw_block *b;
+            int err = in->ended ? GW_EEND : gw_receiver_take(in->link, &b);
+            in->ended = err == GW_EEND;
+            open |= !in->ended;
+            if (err == GW_EEND || err == GW_EAGAIN)
+                continue;
+            GW_TRY(err);
+            progress = true;
+            GW_TRY(gw_receiver_done(in->link, &b));
+        }
+        if (!open)
+            return GW_OK;
+        if (!progress)
+            GW_TRY(wait_for(n, WAIT_INPUT));
+    }
+}
+
+/* Hops of all inputs together. */
+static int run_hops(gw_node *n)
+{
+    for (;;) {
+        bool lacking = false, progress = false, ended = false;
+        for (int i = 0; i < n->n_in; i++) {
+            gw_input *in = &n->in[i];
+            if (n->hop_known ? in->end >= (n->hop_index + 1) * in->hop : in->started)
+                continue;
+            lacking = true;
+            gw_hole hole;
+            int err = gw_input_take(in, n->hop_known ? n->hop_index * in->hop - in->history : INT64_MIN, &hole);
+            if (err == GW_OK)
+                GW_TRY(call_gap(n, n->n_in > 1 ? -1 : 0, &hole));
+            else if (err != GW_EAGAIN && err != GW_EEND)
+                return err;
+            progress |= err == GW_OK;
+            ended |= err == GW_EEND;
+        }
+        if (!lacking && !n->hop_known)
+            begin_hops(n);
+        else if (!lacking)
+            GW_TRY(do_hop(n));
+        else if (ended) {
+            GW_TRY(tell_lost(n)); /* some input will never complete this hop */
+            return run_out(n);
+        }
+        else if (!progress) {
+            GW_TRY(tell_lost(n));
+            GW_TRY(wait_for(n, WAIT_INPUT));
+        }
+    }
+}
+
+/* A stage that takes blocks as they come: no copy, no history. */
+static int run_blocks(gw_node *n)
+{
+    gw_input *in = &n->in[0];
+    for (;;) {
+        gw_block *b;
+        int err = gw_receiver_take(in->link, &b);
+        if (err == GW_EEND)
+            return GW_OK;
+        if (err == GW_EAGAIN) {
+            GW_TRY(wait_for(n, WAIT_INPUT));
+            continue;
+        }
+        GW_TRY(err);
+        const gw_header *h = &b->hdr;
+        if (!in->started)
+            for (int o = 0; o < n->n_out; o++)
+                n->out[o].end = gw_sample_at_or_after(
+                    gw_sample_to_ns(h->sample0, in->spec->rate, in->spec->phase_ns), n->out[o].spec.rate,
+                    n->out[o].spec.phase_ns);
+        in->started = true;
+        if (h->flags & GW_FLAG_GAP) {
+            const gw_hole hole = {.sample0 = h->sample0, .samples = h->gap_samples,
+                                  .reason = (gw_gap_reason)h->gap_reason, .dq = h->dq};
+            err = call_gap(n, 0, &hole);
+            if (err == GW_OK)
+                err = lose_until(n,
+                                 gw_sample_to_ns(h->sample0 + (int64_t)h->gap_samples, in->spec->rate,
+                                                 in->spec->phase_ns),
+                                 hole.reason, h->dq);
+        } else {
+            const gw_view v = {.data = b->data, .stride = h->n_samples, .n_samples = h->n_samples,
+                               .n_channels = h->n_channels, .sample0 = h->sample0, .dq = h->dq,
+                               .flags = h->flags & (GW_FLAG_INJECTION | GW_FLAG_REPLAY), .due_ns = h->due_ns,
+                               .ingest_ns = h->ingest_ns};
+            err = call_step(n, &v);
+        }
+        int done = gw_receiver_done(in->link, &b);
+        GW_TRY(err);
+        GW_TRY(done);
+    }
+}
+
+static int drain_stage(gw_node *n)
+{
+    while (n->kind->drain) {
+        gw_out out[GW_MAX_PORTS] = {0};
+        for (int o = 0; o < n->n_out; o++) {
+            GW_TRY(reserve(n, &n->out[o]));
+            out[o] = (gw_out){.data = n->out[o].slab->data, .capacity_samples = n->out[o].spec.block_samples,
+                              .dq = GW_DQ_ALL};
+        }
+        GW_TRY(n->kind->drain(n->self, out));
+        bool more = false;
+        for (int o = 0; o < n->n_out; o++) {
+            if (!out[o].n_samples)
+                continue;
+            more = true;
+            const gw_header about = {.dq = out[o].dq, .flags = out[o].flags,
+                                     .due_ns = gw_sample_to_ns(out[o].sample0 + out[o].n_samples,
+                                                               n->out[o].spec.rate, n->out[o].spec.phase_ns),
+                                     .ingest_ns = gw_gps_now_ns()};
+            GW_TRY(send_samples(n, &n->out[o], out[o].sample0, out[o].n_samples, &about, GW_GAP_HISTORY));
+        }
+        if (!more)
+            break;
+    }
+    return GW_OK;
+}
+
+/* -- sources and sinks ------------------------------------------------------------------------------- */
+
+static int next_piece(gw_node *n, int port)
+{
+    gw_output *o = &n->out[port];
+    GW_TRY(reserve(n, o));
+    gw_piece p = {.data = o->slab->data, .capacity_samples = o->spec.block_samples, .dq = GW_DQ_ALL};
+    const int64_t before = gw_monotonic_ns();
+    GW_TRY(n->kind->next(n->self, port, &p));
+    atomic_fetch_add_explicit(&n->count.busy_ns, (uint64_t)(gw_monotonic_ns() - before), memory_order_relaxed);
+    if (!o->started)
+        o->end = p.sample0;
+    if (p.n_samples == 0)
+        return send_gap(n, o, p.sample0 + (int64_t)p.gap_samples, p.reason, p.dq);
+    const gw_header about = {.dq = p.dq, .flags = p.flags, .ingest_ns = gw_gps_now_ns(),
+                             .due_ns = gw_sample_to_ns(p.sample0 + p.n_samples, o->spec.rate, o->spec.phase_ns)};
+    return send_samples(n, o, p.sample0, p.n_samples, &about, GW_GAP_ABSENT);
+}
+
+/* The port whose stream is furthest behind: ports advance together in stream time, or a stage that
+ * aligns them would starve on one while the source waits for credit on another. */
+static int port_behind(const gw_node *n, const bool *done)
+{
+    int behind = -1;
+    int64_t earliest_ns = INT64_MAX;
+    for (int port = 0; port < n->n_out; port++) {
+        const gw_output *o = &n->out[port];
+        if (done[port])
+            continue;
+        if (!o->started)
+            return port;
+        const int64_t ns = gw_sample_to_ns(o->end, o->spec.rate, o->spec.phase_ns);
+        if (ns < earliest_ns) {
+            earliest_ns = ns;
+            behind = port;
+        }
+    }
+    return behind;
+}
+
+static int run_source(gw_node *n)
+{
+    bool done[GW_MAX_PORTS] = {false};
+    for (int port; (port = port_behind(n, done)) >= 0 && !gw_graph_stopping(n->graph);) {
+        int err = next_piece(n, port);
+        if (err == GW_EEND)
+            done[port] = true;
+        else if (err == GW_ECANCELED)
+            return GW_OK;
+        else
+            GW_TRY(err);
+    }
+    return GW_OK;
+}
+
+static int sink_block(gw_node *n, int port, const gw_header *h, const void *data)
+{
+    const gw_input *in = &n->in[port];
+    atomic_store_explicit(&n->count.data_ns,
+                          gw_sample_to_ns(h->sample0 + h->n_samples + (int64_t)h->gap_samples, in->spec->rate,
+                                          in->spec->phase_ns),
+                          memory_order_relaxed);
+    if (h->flags & GW_FLAG_GAP) {
+        const gw_hole hole = {.sample0 = h->sample0, .samples = h->gap_samples,
+                              .reason = (gw_gap_reason)h->gap_reason, .dq = h->dq};
+        return call_gap(n, port, &hole);
+    }
+    const gw_view v = {.data = data, .stride = h->n_samples, .n_samples = h->n_samples,
+                       .n_channels = h->n_channels, .sample0 = h->sample0, .dq = h->dq,
+                       .flags = h->flags & (GW_FLAG_INJECTION | GW_FLAG_REPLAY), .due_ns = h->due_ns,
+                       .ingest_ns = h->ingest_ns};
+    return n->kind->take(n->self, port, &v);
+}
+
+static int run_sink(gw_node *n)
+{
+    for (;;) {
+        bool progress = false, open = n->feeds_in > 0;
+        gw_event e;
+        while (n->feed_in && n->feeds_in > 0) {
+            int err = gw_feed_take(n->feed_in, &e);
+            if (err == GW_EAGAIN)
+                break;
+            GW_TRY(err);
+            progress = true;
+            if (e.phase == GW_PHASE_END) {
+                n->feeds_in--;
+                continue;
+            }
+            atomic_fetch_add_explicit(&n->count.events, 1, memory_order_relaxed);
+            GW_TRY(n->kind->event(n->self, &e));
+        }
+        for (int i = 0; i < n->n_in; i++) {
+            gw_input *in = &n->in[i];
+            if (in->ended)
+                continue;
+            gw_block *b;
+            int err = gw_receiver_take(in->link, &b);
+            in->ended = err == GW_EEND;
+            open |= !in->ended;
+            if (err == GW_EAGAIN || err == GW_EEND)
+                continue;
+            GW_TRY(err);
+            progress = true;
+            atomic_fetch_add_explicit(&n->count.blocks_in, 1, memory_order_relaxed);
+            err = sink_block(n, i, &b->hdr, b->data);
+            int done = gw_receiver_done(in->link, &b);
+            GW_TRY(err);
+            GW_TRY(done);
+        }
+        if (!open && !progress)
+            return n->kind->drain ? n->kind->drain(n->self, NULL) : GW_OK;
+        if (!progress)
+            GW_TRY(wait_for(n, WAIT_INPUT));
+    }
+}
+
+/* -- a node's life ----------------------------------------------------------------------------------- */
+
+static int open_links(gw_node *n)
+{
+    void *zmq = gw_graph_zmq(n->graph);
+    for (int i = 0; i < n->n_in; i++)
+        GW_TRY(gw_input_open(&n->in[i], zmq));
+    for (int o = 0; o < n->n_out; o++) {
+        for (int k = 0; k < n->out[o].n_links; k++) {
+            struct gw_output_link *l = &n->out[o].link[k];
+            const gw_link_conf c = {.zmq = zmq, .address = l->to->address, .spec = &n->out[o].spec,
+                                    .credit = l->to->credit, .on_full = l->to->on_full, .gaps = l->gaps};
+            GW_TRY(gw_sender_open(&l->link, &c));
+        }
+    }
+    for (int i = 0; i < n->n_feeds_out; i++)
+        GW_TRY(gw_feed_push_open(&n->feed_out[i], zmq, n->feed_out_address[i]));
+    if (n->feeds_in)
+        GW_TRY(gw_feed_pull_open(&n->feed_in, zmq, n->feed_in_address));
+    return GW_OK;
+}
+
+static int work(gw_node *n)
+{
+    switch (n->kind->role) {
+    case GW_SOURCE:
+        return run_source(n);
+    case GW_SINK:
+        return run_sink(n);
+    case GW_STAGE:
+        GW_TRY(n->in[0].hop ? run_hops(n) : run_blocks(n));
+        return drain_stage(n);
+    }
+    return GW_EBUG;
+}
+
+/* EOS to every receiver at once (one may wait for what another must first let go), then their BYE. */
+static int say_goodbye(gw_node *n)
+{
+    for (;;) {
+        zmq_pollitem_t item[GW_MAX_PORTS * GW_MAX_FAN];
+        int waiting = 0;
+        for (int o = 0; o < n->n_out; o++) {
+            for (int k = 0; k < n->out[o].n_links; k++) {
+                gw_sender *s = n->out[o].link[k].link;
+                int err = gw_sender_finish(s);
+                if (err == GW_EAGAIN)
+                    item[waiting++] = (zmq_pollitem_t){.socket = gw_sender_socket(s), .events = ZMQ_POLLIN};
+                else
+                    GW_TRY(err);
+            }
+        }
+        if (!waiting)
+            return GW_OK;
+        (void)zmq_poll(item, waiting, POLL_MS);
+    }
+}
+
+void *gw_node_run(void *arg)
+{
+    gw_node *n = arg;
+    char thread_name[16];
+    snprintf(thread_name, sizeof thread_name, "%.15s", n->name);
+    pthread_setname_np(pthread_self(), thread_name);
+    gw_err_clear();
+    n->env.node = n;
+    n->lost_until_hop = INT64_MIN;
+    int err = open_links(n);
+    if (err == GW_OK && n->kind->open)
+        err = n->kind->open(n->self, &n->env);
+    if (err != GW_OK)
+        gw_graph_fail(n->graph, n, err);
+    if (gw_graph_opened(n->graph, err == GW_OK)) {
+        err = work(n);
+        if (err != GW_OK && err != GW_EPEER && err != GW_ECANCELED)
+            gw_graph_fail(n->graph, n, err);
+        const gw_event end = {.phase = GW_PHASE_END};
+        (void)gw_env_emit(&n->env, &end);
+        /* Inputs first: a producer may be waiting for this BYE while we wait for our own. */
+        for (int i = 0; i < n->n_in; i++)
+            gw_input_close(&n->in[i]);
+        for (int o = 0; o < n->n_out; o++)
+            gw_block_unref(&n->out[o].slab);
+        err = say_goodbye(n);
+        if (err != GW_OK)
+            gw_graph_fail(n->graph, n, err);
+    }
+    if (n->kind->close)
+        n->kind->close(n->self);
+    for (int i = 0; i < n->n_in; i++)
+        if (n->in[i].link)
+            gw_input_close(&n->in[i]);
+    for (int o = 0; o < n->n_out; o++)
+        for (int k = 0; k < n->out[o].n_links; k++)
+            gw_sender_close(&n->out[o].link[k].link);
+    for (int i = 0; i < n->n_feeds_out; i++)
+        gw_feed_close(&n->feed_out[i]);
+    gw_feed_close(&n->feed_in);
+    return NULL;
+}

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * What a source, a stage or a sink is: one table of functions. The runner (runner.c), written once, does
+ * threads, credits, alignment, history, gaps, counting and errors; so a stage is only its own work.
+ *
+ * Life: configure (its YAML), plan (shapes only, no hardware), open (allocate everything, in its own
+ * thread), then next / step / event / gap as data comes, drain at the end of the stream, close always
+ * (also after a failed configure, plan or open: state is zeroed before configure).
+ *
+ * Every input stream is cut into hops on the absolute sample grid: a hop begins at a multiple of `hop`
+ * samples counted from GPS 0 + phase, whatever the block length. step() sees one hop of every input at
+ * the same stream time, each with `history` samples before it. Where any input has a hole, the hop is
+ * lost for the stage: gap() is called once per hole (state that spans time must be forgotten), and
+ * step() resumes when hop and history are whole again. */
+#ifndef GW_STAGE_H
+#define GW_STAGE_H
+
+#include "pipeline/block.h"
+#include "pipeline/config.h"
+#include "pipeline/event.h"
+
+enum { GW_MAX_PORTS = 16 };
+
+typedef enum gw_role { GW_SOURCE, GW_STAGE, GW_SINK } gw_role;
+
+/* Stream time against the wall. pace > 0: stream time `anchor_data_ns` is due at GPS wall time
+ * `anchor_wall_ns` and stream time runs `pace` times as fast. pace 0: as fast as it goes. Set once per
+ * graph, by the first source that calls gw_env_start(). */
+typedef struct gw_timebase {
+    double pace;
+    int64_t anchor_wall_ns, anchor_data_ns;
+} gw_timebase;
+
+/* What the runner lends to a running stage. Use it only in the stage's own calls. */
+typedef struct gw_env gw_env;
+const char *gw_env_name(const gw_env *env); /* "whiten.H1" */
+uint64_t gw_env_run_id(const gw_env *env);
+/* Sources: the first sample of the graph is at `data_ns`. Sets the timebase; later calls change nothing. */
+void gw_env_start(gw_env *env, double pace, int64_t data_ns);
+gw_timebase gw_env_timebase(const gw_env *env);
+/* Waits until stream time `data_ns` is due (at once when pace is 0). GW_ECANCELED when stopped. */
+int gw_env_wait_until(gw_env *env, int64_t data_ns);
+bool gw_env_stopping(const gw_env *env);
+/* Sends an event to every sink that listens. Never waits. Only where makes_events is set. */
+int gw_env_emit(gw_env *env, const gw_event *e);
+/* Says that the input is bad but work goes on: logs one line; the run will end with exit status 2. */
+void gw_env_bad_input(gw_env *env, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* plan(): inputs are given; the stage says the rest. */
+typedef struct gw_plan {
+    /* given */
+    const char *name;
+    int n_in;
+    const gw_spec *in; /* [n_in] */
+    bool has_events_in; /* an event feed is connected (sinks) */
+    /* to be said */
+    uint32_t hop[GW_MAX_PORTS];     /* samples of input i a step; 0 = blocks as they come (zero copy) */
+    uint32_t history[GW_MAX_PORTS]; /* samples of input i before the hop */
+    int n_out;
+    gw_spec out[GW_MAX_PORTS]; /* zeroed; name and stream_id are filled by the graph afterwards; a
+                                  per-stream stage's out[0].detector is copied from its input if empty */
+    int64_t delay_ns;          /* look-ahead: an output sample needs input up to this much later */
+    size_t memory_bytes;       /* that open() will allocate, roughly */
+} gw_plan;
+
+/* A read-only view of one hop of one input with its history before it. */
+typedef struct gw_view {
+    const void *data;   /* dtype of the spec; channel c's first hop sample is data[c * stride]; its history
+                           lies at negative indices down to -history */
+    size_t stride;      /* samples from channel to channel */
+    uint32_t n_samples; /* the hop (with hop 0: the block's length) */
+    uint32_t n_channels;
+    int64_t sample0;    /* of the hop's first sample */
+    uint64_t dq;        /* holds for every sample of the hop */
+    uint32_t flags;     /* GW_FLAG_INJECTION, GW_FLAG_REPLAY if set on any sample of the hop */
+    int64_t due_ns, ingest_ns; /* of the newest block in the hop */
+} gw_view;
+
+/* What a step hands on. The runner lends one writable slab per output; the stage fills `data` (packed:
+ * channels n_samples apart), sample0 and n_samples, and leaves n_samples 0 when it has nothing yet.
+ * GAPs before and after are the runner's work: it compares sample0 with the end of what was sent. */
+typedef struct gw_out {
+    void *data;
+    uint32_t capacity_samples; /* per channel */
+    uint32_t n_samples;
+    int64_t sample0;
+    bool lost;              /* n_samples is 0 and this hop's output will never come ... */
+    int64_t lost_until;     /* ... so everything before this output sample is a GAP ... */
+    gw_gap_reason reason;   /* ... for this reason */
+    uint64_t dq;            /* preset to the AND of the inputs' */
+    uint32_t flags;         /* preset to the OR of the inputs' */
+} gw_out;
+
+/* A source's next piece. */
+typedef struct gw_piece {
+    void *data;                /* [channel][capacity]: pack channels n_samples apart */
+    uint32_t capacity_samples; /* fill at most this many, and do not cross a multiple of block_samples */
+    uint32_t n_samples;        /* filled; or 0 with gap_samples */
+    uint64_t gap_samples;      /* a hole instead of samples */
+    gw_gap_reason reason;
+    int64_t sample0;
+    uint64_t dq;
+    uint32_t flags;
+} gw_piece;
+
+/* A hole on input `port`: [sample0, sample0 + samples). */
+typedef struct gw_hole {
+    int64_t sample0;
+    uint64_t samples;
+    gw_gap_reason reason;
+    uint64_t dq;
+} gw_hole;
+
+typedef struct gw_kind {
+    const char *kind; /* the word in YAML */
+    const char *help; /* one line for --help and docs */
+    gw_role role;
+    bool per_stream;   /* one instance for each incoming stream, with one input and one output each */
+    bool takes_events; /* a sink that listens to event feeds */
+    bool makes_events;
+    size_t state_size;
+    int (*configure)(void *self, gw_conf *conf);
+    int (*plan)(void *self, gw_plan *plan);
+    int (*open)(void *self, gw_env *env);
+    /* Sources: fill the next piece of output `port`. The runner asks the ports in turn. GW_EEND when this
+     * port is done. May wait with gw_env_wait_until. */
+    int (*next)(void *self, int port, gw_piece *piece);
+    /* Stages: one aligned hop, in[n_in] -> out[n_out]. Neither sleeps, allocates nor logs per hop. */
+    int (*step)(void *self, const gw_view *in, gw_out *out);
+    /* Sinks: one block of input `port` as it comes (no hops, no alignment between ports). May block. */
+    int (*take)(void *self, int port, const gw_view *in);
+    /* Sinks with takes_events. */
+    int (*event)(void *self, const gw_event *e);
+    /* Optional. Stages: forget what spans time, once per hole (port -1 when several are involved).
+     * Sinks: every hole of every input. */
+    int (*gap)(void *self, int port, const gw_hole *hole);
+    /* Optional, at the end of the stream. Stages: out[n_out] as in step, called again until nothing is
+     * filled. Sinks: out is NULL; flush. */
+    int (*drain)(void *self, gw_out *out);
+    void (*close)(void *self); /* optional */
+} gw_kind;
+
+/* The one list of all kinds (kinds.c), ended by NULL. */
+extern const gw_kind *const gw_kinds[];
+const gw_kind *gw_kind_find(const char *word);
+
+#endif

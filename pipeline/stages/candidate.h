@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * From the network's frames to candidates: smoothing, clustering, arrival time, and when to say what.
+ * Pure logic, used by detect.c: it knows no files, clocks, threads or networks. A decision depends on
+ * the frames alone, never on how they were grouped: a frame is `hop_samples` samples on the absolute
+ * grid, frame f ends (exclusive) at sample (f + 1) * hop_samples, counted from GPS 0 + phase.
+ *
+ * The ranking statistic of a frame is the mean of the last `smoothing_frames` logits.
+ *
+ * One event is one cluster in time:
+ *   FIRST   the statistic reaches the candidate threshold, no cluster being near. The event is open.
+ *   UPDATE  while open: at once when the peak first reaches the alert threshold; else, at most every
+ *           0.25 s, when the peak has grown by more than 1 or its arrival time moved by more than 10 ms
+ *           since they were last told.
+ *   FINAL   the peak's statistic and arrival time, when 0.5 s long the statistic has stayed below the
+ *           candidate threshold or more than 2 below the peak; at the latest one window after the peak (by
+ *           then no sample of the peak's window is seen any more); at a hole; at the end.
+ *   After FINAL, until `refractory_s` after the peak, what is not louder belongs to the same signal and
+ *   is not told. What is louder re-opens the event: an UPDATE with the new peak, later a FINAL, and the
+ *   refractory time counts from the new peak. What comes later is a new event.
+ * At most one verdict a frame. */
+#ifndef GW_CANDIDATE_H
+#define GW_CANDIDATE_H
+
+#include "pipeline/event.h"
+
+typedef struct gw_candidate gw_candidate;
+
+enum { GW_CANDIDATE_DETECTORS = 2 };
+
+typedef struct gw_candidate_conf {
+    gw_rate rate; /* of the samples */
+    int64_t phase_ns;
+    uint32_t hop_samples;
+    uint32_t window_samples; /* what one logit has seen; a multiple of hop_samples */
+    uint32_t smoothing_frames;
+    double candidate, alert; /* thresholds of the statistic; alert >= candidate */
+    double refractory_s;
+    uint32_t
+        arrival_samples;     /* samples a column of arrival scores, a divisor of hop_samples; 0 = no scores */
+    double travel_s;         /* light travel time between the two detectors */
+    double reach_s;          /* arrivals are looked for this far back from the end of the peak's frame */
+    double arrival_offset_s; /* added to an arrival found from scores */
+    double peak_offset_s;    /* arrival minus end of the peak's frame, where there are no scores */
+} gw_candidate_conf;
+
+typedef struct gw_frame {
+    int64_t index;
+    float logit;
+    /* Scores of the frame's columns, [detector][hop_samples / arrival_samples], detectors
+     * arrival_stride floats apart; ignored without arrival_samples. */
+    const float *arrival;
+    size_t arrival_stride;
+    uint64_t dq;    /* GW_DQ_ bits that hold in all detectors */
+    bool injection; /* a simulated or hardware injection is in the frame's samples */
+} gw_frame;
+
+typedef struct gw_verdict {
+    gw_phase phase;
+    int64_t gps_ns;       /* arrival at the later detector, of the peak so far */
+    int64_t first_gps_ns; /* the same as it was told with FIRST: constant for the event */
+    int64_t peak_frame;
+    double statistic; /* at the peak so far */
+    bool alert;
+    bool injection; /* any frame of the peak's window */
+    uint64_t dq;    /* holds over the last second before the peak's end */
+} gw_verdict;
+
+/* Allocates everything. GW_ERANGE for a configuration that contradicts itself; GW_ENOMEM. */
+int gw_candidate_new(gw_candidate **c, const gw_candidate_conf *conf);
+void gw_candidate_destroy(gw_candidate **c);
+
+/* The next frame; its index follows the last one's, except after gw_candidate_gap (GW_EBUG otherwise).
+ * *statistic is NAN while fewer than smoothing_frames frames have come since the start or the hole.
+ * Returns 1 with *v filled, 0 with nothing to say, or an error. A logit that is not a number makes no
+ * candidate. */
+int gw_candidate_frame(gw_candidate *c, const gw_frame *f, double *statistic, gw_verdict *v);
+
+/* A hole or the end: finalises an open event (1 and *v, else 0) and forgets the frames, not the cluster. */
+int gw_candidate_gap(gw_candidate *c, gw_verdict *v);
+
+#endif

@@ -1,0 +1,411 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * The stage `detect`: two whitened detectors -> network -> ranking statistic and events. It joins the
+ * network (kernels/nn), what the model says of itself (model.c), its card (card.c) and the clustering
+ * (candidate.c), and fills in events what only a stage can know.
+ *
+ *     search: {kind: detect, from: white, model: models/bbh-small.onnx}
+ *
+ *   model       the .onnx file
+ *   card        its card; default: beside it, with .card.yaml for .onnx
+ *   candidate   threshold of the ranking statistic for a candidate; default: the card's (1 an hour)
+ *   alert       the same for an alert; default: the card's (1 a day)
+ *   refractory  8s: how long after a peak everything belongs to the same event, see candidate.h
+ *   hop         how much is computed at once; default: one frame of the model
+ *
+ * Output: the stream of the statistic, float32, unit "logit", one sample a frame, channels "H1,L1:LOGIT"
+ * and "H1,L1:STATISTIC". Its sample k belongs to the input samples [k * hop, (k + 1) * hop) (hop: the
+ * model's): the value is that of the window that ends with them, so what sample k says is known one sample
+ * later. After the start or a hole nothing is searched until the network's window and the smoothing are full
+ * of good data; the output is a GAP there ("history"), as where DATA or CBC_CAT1 does not pass. */
+#include "kernels/nn/net.h"
+#include "pipeline/stage.h"
+#include "pipeline/stages/candidate.h"
+#include "pipeline/stages/card.h"
+#include "pipeline/stages/model.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { N = GW_MODEL_DETECTORS, HASH_DIGITS = 16, MAX_HOP_FRAMES = 4096 };
+
+typedef struct detect {
+    gw_env *env;
+    /* YAML */
+    char path[4096], card_path[4096];
+    double candidate, alert; /* NAN: the card's */
+    int64_t refractory_ns;
+    gw_rate hop_s; /* {0, 0}: one frame */
+    /* plan */
+    gw_onnx *onnx; /* until open */
+    gw_card *card;
+    gw_model model;
+    char model_hash[GW_SHA256_TEXT];
+    int order[N]; /* channel of the network -> input port */
+    gw_rate rate;
+    int64_t phase_ns;
+    uint32_t frames; /* a hop */
+    /* open */
+    gw_kernels kernels;
+    gw_net *net;
+    gw_candidate *cluster;
+    uint32_t columns; /* of arrival scores, a frame */
+    float *x;         /* [N][hop] */
+    float *logit;     /* [frames] */
+    float *arrival;   /* [N][frames * columns] */
+    /* running */
+    int64_t next_sample;
+    int64_t good_frames; /* since the start or the last hole */
+    int64_t due_ns, ingest_ns;
+    char id[GW_EVENT_ID_BYTES];
+} detect;
+
+/* ---- configure, plan ---- */
+
+static int take_path(gw_conf *conf, const char *key, char *to, size_t n)
+{
+    const char *text = NULL;
+    GW_TRY(gw_conf_get_text(conf, key, &text));
+    if (text && (!*text || strlen(text) >= n))
+        return gw_conf_fail(gw_conf_find(conf, key), "%s: want the path of a file", key);
+    if (text)
+        memcpy(to, text, strlen(text) + 1);
+    return GW_OK;
+}
+
+static int configure(void *self, gw_conf *conf)
+{
+    detect *d = self;
+    gw_conf *node;
+    d->candidate = d->alert = NAN;
+    d->refractory_ns = 8 * GW_SECOND_NS;
+    d->hop_s = (gw_rate){0, 0};
+    GW_TRY(gw_conf_need(conf, "model", &node));
+    GW_TRY(take_path(conf, "model", d->path, sizeof d->path));
+    GW_TRY(take_path(conf, "card", d->card_path, sizeof d->card_path));
+    if (!d->card_path[0]) {
+        static const char onnx[] = ".onnx", card[] = ".card.yaml";
+        const size_t n = strlen(d->path), cut = n >= sizeof onnx ? n - (sizeof onnx - 1) : n;
+        if (strcmp(d->path + cut, onnx) != 0 || cut + sizeof card > sizeof d->card_path)
+            return gw_conf_fail(
+                node, "model: '%.200s' does not end in .onnx, so say where its card is (card: FILE)",
+                d->path);
+        memcpy(d->card_path, d->path, cut);
+        memcpy(d->card_path + cut, card, sizeof card);
+    }
+    GW_TRY(gw_conf_get_double(conf, "candidate", -1e6, 1e6, &d->candidate));
+    GW_TRY(gw_conf_get_double(conf, "alert", -1e6, 1e6, &d->alert));
+    GW_TRY(gw_conf_get_span_ns(conf, "refractory", &d->refractory_ns));
+    /* Shorter, and two events could share a GPS second, and so an id. */
+    if (d->refractory_ns < 3 * GW_SECOND_NS || d->refractory_ns > 3600 * GW_SECOND_NS)
+        return gw_conf_fail(gw_conf_find(conf, "refractory"), "refractory: want 3s to 1h");
+    return gw_conf_get_span(conf, "hop", &d->hop_s);
+}
+
+static void free_plan(detect *d)
+{
+    gw_onnx_free(&d->onnx);
+    gw_card_free(&d->card);
+}
+
+static int read_card(detect *d)
+{
+    const int err = gw_card_load(&d->card, d->card_path);
+    if (err == GW_EMISSING)
+        return gw_fail(err, "%s: no such model card; put it beside the model or say where it is (card: FILE)",
+                       d->card_path);
+    GW_TRY(err);
+    if (strcmp(d->card->model_sha256, d->model_hash) != 0)
+        return gw_fail(GW_EMISMATCH, "card %s is for the model with SHA-256 %s, but %s has %s", d->card_path,
+                       d->card->model_sha256, d->path, d->model_hash);
+    if (isnan(d->candidate))
+        d->candidate = d->card->candidate;
+    if (isnan(d->alert))
+        d->alert = d->card->alert;
+    if (d->alert < d->candidate)
+        return gw_fail(GW_ECONFIG, "the alert threshold %g lies below the candidate threshold %g", d->alert,
+                       d->candidate);
+    return GW_OK;
+}
+
+static int plan_hop(detect *d)
+{
+    d->frames = 1;
+    if (!d->hop_s.den)
+        return GW_OK;
+    const uint64_t samples = (uint64_t)d->hop_s.num * d->rate.num,
+                   unit = (uint64_t)d->hop_s.den * d->rate.den;
+    const uint64_t frame = unit * d->model.hop_samples;
+    if (!samples || samples % frame || samples / frame > MAX_HOP_FRAMES)
+        return gw_fail(GW_ECONFIG,
+                       "hop: %" PRIu32 "/%" PRIu32 " s is not 1 to %d times the model's %" PRIu32 "/%" PRIu32
+                       " s",
+                       d->hop_s.num, d->hop_s.den, MAX_HOP_FRAMES, d->model.hop_samples, d->model.rate_hz);
+    d->frames = (uint32_t)(samples / frame);
+    return GW_OK;
+}
+
+static int plan(void *self, gw_plan *p)
+{
+    detect *d = self;
+    free_plan(d);
+    GW_TRY(gw_onnx_load(&d->onnx, d->path));
+    GW_TRY(gw_model_read(&d->model, d->onnx));
+    GW_TRY(gw_sha256_file(d->path, d->model_hash));
+    GW_TRY(read_card(d));
+    GW_TRY(gw_model_match(&d->model, d->path, p->in, p->n_in, d->order));
+    d->rate = p->in[0].rate;
+    d->phase_ns = p->in[0].phase_ns;
+    GW_TRY(plan_hop(d));
+    for (int i = 0; i < p->n_in; i++)
+        p->hop[i] = d->frames * d->model.hop_samples;
+    p->memory_bytes = (size_t)16 << 20;
+    p->n_out = 1;
+    gw_spec *out = &p->out[0];
+    /* model.rate_hz / hop_samples in lowest terms */
+    uint32_t a = d->model.rate_hz, b = d->model.hop_samples;
+    while (b) {
+        uint32_t r = a % b;
+        a = b;
+        b = r;
+    }
+    out->rate = (gw_rate){d->model.rate_hz / a, d->model.hop_samples / a};
+    out->phase_ns = d->phase_ns;
+    out->dtype = GW_F32;
+    out->block_samples = d->frames;
+    snprintf(out->unit, sizeof out->unit, "logit");
+    char logit[GW_NAME_BYTES], statistic[GW_NAME_BYTES];
+    snprintf(logit, sizeof logit, "%s:LOGIT", d->model.detectors);
+    snprintf(statistic, sizeof statistic, "%s:STATISTIC", d->model.detectors);
+    return gw_spec_set_channels(out, 2, (const char *const[]){logit, statistic});
+}
+
+/* ---- open, close ---- */
+
+/* The network, once ready to run, must be what the file's metadata promised. */
+static int check_net(detect *d)
+{
+    const gw_net_info *i = gw_net_get_info(d->net);
+    const gw_model *m = &d->model;
+    if (i->n_channels != N || i->window_samples != m->window_samples || i->frame_samples != m->hop_samples)
+        return gw_fail(GW_EMISMATCH,
+                       "%s: the network takes %" PRIu32 " x %" PRIu32 " samples in frames of %" PRIu32
+                       ", its metadata say %d x %" PRIu32 " in frames of %" PRIu32,
+                       d->path, i->n_channels, i->window_samples, i->frame_samples, N, m->window_samples,
+                       m->hop_samples);
+    if (i->n_arrival && (i->n_arrival != N || !i->arrival_samples || m->hop_samples % i->arrival_samples))
+        return gw_fail(GW_EMISMATCH,
+                       "%s: output 'arrival' has %" PRIu32 " rows and columns of %" PRIu32
+                       " samples, want %d rows and whole columns in a frame of %" PRIu32,
+                       d->path, i->n_arrival, i->arrival_samples, N, m->hop_samples);
+    d->columns = i->n_arrival ? m->hop_samples / i->arrival_samples : 0;
+    return GW_OK;
+}
+
+static int open_cluster(detect *d)
+{
+    const gw_model *m = &d->model;
+    const gw_candidate_conf conf = {.rate = d->rate,
+                                    .phase_ns = d->phase_ns,
+                                    .hop_samples = m->hop_samples,
+                                    .window_samples = m->window_samples,
+                                    .smoothing_frames = m->smoothing_frames,
+                                    .candidate = d->candidate,
+                                    .alert = d->alert,
+                                    .refractory_s = (double)d->refractory_ns / 1e9,
+                                    .arrival_samples = d->columns ? m->hop_samples / d->columns : 0,
+                                    .travel_s = m->travel_s,
+                                    .reach_s = m->arrival_reach_s,
+                                    .arrival_offset_s = m->arrival_offset_s,
+                                    .peak_offset_s = m->peak_offset_s};
+    return gw_candidate_new(&d->cluster, &conf);
+}
+
+static int open_stage(void *self, gw_env *env)
+{
+    detect *d = self;
+    d->env = env;
+    const uint32_t hop = d->frames * d->model.hop_samples;
+    GW_TRY(gw_kernels_init(&d->kernels, GW_KERNELS_CUDA));
+    GW_TRY(gw_net_open(&d->net, d->onnx, &d->kernels, GW_NET_STREAM, hop));
+    gw_onnx_free(&d->onnx);
+    GW_TRY(check_net(d));
+    GW_TRY(open_cluster(d));
+    d->x = calloc((size_t)N * hop, sizeof *d->x);
+    d->logit = calloc(d->frames, sizeof *d->logit);
+    d->arrival = calloc((size_t)N * d->frames * (d->columns ? d->columns : 1), sizeof *d->arrival);
+    if (!d->x || !d->logit || !d->arrival)
+        return gw_fail(GW_ENOMEM, "buffers for %" PRIu32 " frames", d->frames);
+    if (sodium_init() < 0)
+        return gw_fail(GW_ESYSTEM, "libsodium cannot start");
+    return GW_OK;
+}
+
+static void close_stage(void *self)
+{
+    detect *d = self;
+    free_plan(d);
+    gw_net_close(&d->net);
+    gw_candidate_destroy(&d->cluster);
+    free(d->x);
+    free(d->logit);
+    free(d->arrival);
+    d->x = d->logit = d->arrival = NULL;
+}
+
+/* ---- events ---- */
+
+/* The same for a restart, a spare and a replay: a hash of what they share. */
+static void make_id(detect *d, int64_t gps_ns)
+{
+    char text[256], hex[GW_SHA256_TEXT];
+    unsigned char digest[crypto_hash_sha256_BYTES];
+    int n = snprintf(text, sizeof text, "%" PRId64 " %s %s %s", gps_ns / GW_SECOND_NS, d->model.detectors,
+                     d->model.name, gw_env_name(d->env));
+    crypto_hash_sha256(digest, (const unsigned char *)text, (unsigned long long)n);
+    sodium_bin2hex(hex, sizeof hex, digest, sizeof digest);
+    snprintf(d->id, sizeof d->id, "G%.*s", HASH_DIGITS, hex);
+}
+
+static int emit(detect *d, const gw_verdict *v)
+{
+    if (v->phase == GW_PHASE_FIRST)
+        make_id(d, v->first_gps_ns);
+    const gw_timebase t = gw_env_timebase(d->env);
+    gw_event e = {.phase = v->phase,
+                  .gps_ns = v->gps_ns,
+                  .statistic = v->statistic,
+                  .noise_rate_hz = gw_card_noise_rate_hz(d->card, v->statistic),
+                  .background_s = d->card->live_time_s,
+                  .alert = v->alert,
+                  .injection = v->injection,
+                  .dq = v->dq,
+                  .due_ns = d->due_ns,
+                  .ingest_ns = d->ingest_ns,
+                  .decided_ns = gw_gps_now_ns(),
+                  .pace = t.pace,
+                  .anchor_wall_ns = t.anchor_wall_ns,
+                  .anchor_data_ns = t.anchor_data_ns};
+    memcpy(e.id, d->id, sizeof e.id);
+    snprintf(e.detectors, sizeof e.detectors, "%s", d->model.detectors);
+    snprintf(e.stream, sizeof e.stream, "%.*s", (int)sizeof e.stream - 1, gw_env_name(d->env));
+    snprintf(e.model, sizeof e.model, "%s", d->model.name);
+    snprintf(e.model_hash, sizeof e.model_hash, "%.*s", HASH_DIGITS, d->model_hash);
+    snprintf(e.card_hash, sizeof e.card_hash, "%.*s", HASH_DIGITS, d->card->sha256);
+    return gw_env_emit(d->env, &e);
+}
+
+/* ---- running ---- */
+
+/* A hole: nothing on its other side may meet what was before it. */
+static int forget(detect *d)
+{
+    gw_verdict v;
+    gw_net_reset(d->net);
+    d->good_frames = 0;
+    return gw_candidate_gap(d->cluster, &v) ? emit(d, &v) : GW_OK;
+}
+
+static int gap(void *self, int port, const gw_hole *hole)
+{
+    (void)port;
+    (void)hole;
+    return forget(self);
+}
+
+static int lose(detect *d, const gw_view *in, gw_out *out, gw_gap_reason reason)
+{
+    out->lost = true;
+    out->lost_until = in->sample0 / d->model.hop_samples + d->frames;
+    out->reason = reason;
+    return GW_OK;
+}
+
+/* One frame of the hop to the clustering, and its statistic. */
+static int take_frame(detect *d, int64_t index, uint32_t k, uint64_t dq, bool injection, double *statistic)
+{
+    const gw_frame f = {.index = index,
+                        .logit = d->logit[k],
+                        .arrival = d->arrival + (size_t)k * d->columns,
+                        .arrival_stride = (size_t)d->frames * d->columns,
+                        .dq = dq,
+                        .injection = injection};
+    gw_verdict v;
+    int said = gw_candidate_frame(d->cluster, &f, statistic, &v);
+    return said == 1 ? emit(d, &v) : said;
+}
+
+static int step(void *self, const gw_view *in, gw_out *out)
+{
+    detect *d = self;
+    const gw_model *m = &d->model;
+    const uint32_t hop = d->frames * m->hop_samples;
+    const uint64_t searched = GW_DQ_DATA | GW_DQ_CBC_CAT1;
+    uint64_t dq = GW_DQ_ALL;
+    uint32_t flags = 0;
+    if (in[0].n_samples != hop || out->capacity_samples < d->frames)
+        return gw_fail(GW_EBUG, "a hop of %" PRIu32 " samples, not %" PRIu32, in[0].n_samples, hop);
+    if (in[0].sample0 != d->next_sample && d->good_frames)
+        GW_TRY(forget(d));
+    d->next_sample = in[0].sample0 + hop;
+    d->due_ns = d->ingest_ns = INT64_MIN;
+    for (int c = 0; c < N; c++) {
+        const gw_view *v = &in[d->order[c]];
+        memcpy(d->x + (size_t)c * hop, v->data, hop * sizeof *d->x);
+        dq &= v->dq;
+        flags |= v->flags;
+        d->due_ns = v->due_ns > d->due_ns ? v->due_ns : d->due_ns;
+        d->ingest_ns = v->ingest_ns > d->ingest_ns ? v->ingest_ns : d->ingest_ns;
+    }
+    if ((dq & searched) != searched) {
+        GW_TRY(forget(d));
+        return lose(d, in, out, GW_GAP_QUALITY);
+    }
+    GW_TRY(gw_net_step(d->net, d->x, hop, d->logit, d->columns ? d->arrival : NULL));
+
+    /* Frames count once the network has seen a whole window, the statistic once the box is full. */
+    const int64_t window = m->window_samples / m->hop_samples, need = window + m->smoothing_frames - 1;
+    const bool injection = (flags & GW_FLAG_INJECTION) || !(dq & GW_DQ_NO_CBC_HW_INJ);
+    const int64_t frame0 = in[0].sample0 / m->hop_samples;
+    const int64_t early = need - 1 - d->good_frames; /* frames of this hop without a statistic */
+    const uint32_t skip = early <= 0 ? 0 : early < d->frames ? (uint32_t)early : d->frames;
+    const uint32_t n = d->frames - skip;
+    float *logit = out->data, *statistic = logit + n;
+    for (uint32_t k = 0; k < d->frames; k++) {
+        double s = NAN;
+        if (++d->good_frames >= window)
+            GW_TRY(take_frame(d, frame0 + k, k, dq, injection, &s));
+        if (k >= skip) {
+            logit[k - skip] = d->logit[k];
+            statistic[k - skip] = (float)s;
+        }
+    }
+    if (!n)
+        return lose(d, in, out, GW_GAP_HISTORY);
+    out->sample0 = frame0 + skip;
+    out->n_samples = n;
+    return GW_OK;
+}
+
+static int drain(void *self, gw_out *out)
+{
+    (void)out;
+    return forget(self);
+}
+
+const gw_kind gw_kind_detect = {
+    .kind = "detect",
+    .help = "find signals: whitened detectors -> network -> ranking statistic and events",
+    .role = GW_STAGE,
+    .makes_events = true,
+    .state_size = sizeof(detect),
+    .configure = configure,
+    .plan = plan,
+    .open = open_stage,
+    .step = step,
+    .gap = gap,
+    .drain = drain,
+    .close = close_stage};

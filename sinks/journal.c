@@ -1,0 +1,474 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * The journal's file: opening it safely, its tables, and writing. Reading is in journal_read.c.
+ *
+ * Two locks. SQLite's own keep each commit whole. A lock on `<file>-lock` for as long as a run lasts keeps
+ * a second run out: it would take the first one's half-done publications for those of a crash. */
+#include "sinks/journal.h"
+#include "sinks/journal_db.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#ifndef GW_VERSION
+#define GW_VERSION "0.1.0"
+#endif
+
+enum { APPLICATION_ID = 0x47575331 /* "GWS1" */, BUSY_MS = 5000 };
+
+#define X(type, name) #name " " GW_SQL_##type ", "
+static const char create_sql[] =
+    "CREATE TABLE schema (version INTEGER NOT NULL, software TEXT NOT NULL, created_utc TEXT NOT NULL);"
+    "CREATE TABLE runs (run INTEGER PRIMARY KEY, started_ns INTEGER NOT NULL, started_utc TEXT NOT NULL,"
+    " software TEXT NOT NULL);"
+    /* `number` is the order of commitment; last_run the latest run that said the same */
+    "CREATE TABLE events (number INTEGER PRIMARY KEY, phase TEXT NOT NULL, serial INTEGER NOT "
+    "NULL, " GW_EVENT_COLUMNS(
+        X) "run INTEGER NOT NULL, last_run INTEGER NOT NULL, committed_ns INTEGER NOT NULL, published_ns "
+           "INTEGER,"
+           " recovered INTEGER NOT NULL DEFAULT 0, latency_s REAL, json TEXT, UNIQUE (id, phase, serial));"
+           "CREATE INDEX events_gps ON events (gps_ns);"
+           "CREATE INDEX events_pending ON events (number) WHERE published_ns IS NULL;"
+           "CREATE VIEW latest AS SELECT * FROM events AS e"
+           " WHERE number = (SELECT max(number) FROM events AS o WHERE o.id = e.id);"
+           "CREATE TABLE injections (number INTEGER PRIMARY KEY, gps_ns INTEGER NOT NULL, detectors TEXT NOT "
+           "NULL,"
+           " detail TEXT NOT NULL, run INTEGER NOT NULL, last_run INTEGER NOT NULL,"
+           " UNIQUE (gps_ns, detectors, detail));";
+#undef X
+
+#define X(type, name) #name ", "
+#define Y(type, name) ":" #name ", "
+static const char put_sql[] = "INSERT INTO events (" GW_EVENT_COLUMNS(
+    X) "phase, serial, run, last_run, committed_ns) VALUES (" GW_EVENT_COLUMNS(Y) ":phase, :serial, :run, "
+                                                                                  ":run, :committed_ns)";
+#undef X
+#undef Y
+
+int gw_journal_fail(const gw_journal *j, int rc)
+{
+    const char *why = j->db ? sqlite3_errmsg(j->db) : sqlite3_errstr(rc);
+    int system = j->db ? sqlite3_system_errno(j->db) : 0;
+    const char *because = system ? strerror(system) : why;
+    switch (rc & 0xff) {
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+        return gw_fail(GW_EBUSY,
+                       "journal %s: another program has kept it locked for 5 s; end that program or "
+                       "name another journal",
+                       j->path);
+    case SQLITE_READONLY:
+    case SQLITE_PERM:
+    case SQLITE_AUTH:
+        return gw_fail(GW_EACCESS, "journal %s: cannot be written (%s); name another journal", j->path, why);
+    case SQLITE_CANTOPEN:
+        return gw_fail(system == ENOENT ? GW_EMISSING : GW_EACCESS,
+                       "journal %s: cannot be opened (%s); name another journal", j->path, because);
+    case SQLITE_NOTADB:
+        return gw_fail(GW_EFORMAT,
+                       "journal %s: not a gwstream journal (not an SQLite file); name another file", j->path);
+    case SQLITE_CORRUPT:
+        return gw_fail(GW_EFORMAT,
+                       "journal %s: damaged (%s); move it away and keep it: "
+                       "'sqlite3 FILE .recover' may read it",
+                       j->path, why);
+    case SQLITE_FULL:
+        return gw_fail(GW_EIO, "journal %s: no space left; free some on its disk", j->path);
+    case SQLITE_NOMEM:
+        return gw_fail(GW_ENOMEM, "journal %s: out of memory", j->path);
+    default:
+        return gw_fail(GW_EIO, "journal %s: %s (%s)", j->path, why, system ? because : "no system error");
+    }
+}
+
+int gw_journal_exec(gw_journal *j, const char *sql)
+{
+    int rc = sqlite3_exec(j->db, sql, NULL, NULL, NULL);
+    return rc == SQLITE_OK ? 0 : gw_journal_fail(j, rc);
+}
+
+int gw_journal_prepare(gw_journal *j, const char *sql, sqlite3_stmt **s)
+{
+    int rc = sqlite3_prepare_v3(j->db, sql, -1, SQLITE_PREPARE_PERSISTENT, s, NULL);
+    return rc == SQLITE_OK ? 0 : gw_journal_fail(j, rc);
+}
+
+/* A number that a statement gives in its only row; `otherwise` when it gives none. */
+static int ask_int(gw_journal *j, const char *sql, int64_t otherwise, int64_t *value)
+{
+    sqlite3_stmt *s = NULL;
+    GW_TRY(gw_journal_prepare(j, sql, &s));
+    int rc = sqlite3_step(s);
+    *value = rc == SQLITE_ROW ? sqlite3_column_int64(s, 0) : otherwise;
+    int err = rc == SQLITE_ROW || rc == SQLITE_DONE ? 0 : gw_journal_fail(j, rc);
+    sqlite3_finalize(s);
+    return err;
+}
+
+/* ---- opening ---- */
+
+/* Takes `<file>-lock`. The file is removed at the end of the run by whoever holds its lock; so a lock is
+ * good only if the name still leads to the file that was locked. */
+static int lock_run(gw_journal *j)
+{
+    char name[GW_JOURNAL_PATH_BYTES + 8];
+    snprintf(name, sizeof name, "%s-lock", j->path);
+    for (int tries = 0; tries < 100; tries++) {
+        int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+        if (fd < 0)
+            return gw_fail(errno == ENOENT                   ? GW_EMISSING
+                           : errno == ENOSPC || errno == EIO ? GW_EIO
+                                                             : GW_EACCESS,
+                           "journal %s: cannot be written (%s: %s); name another journal", j->path, name,
+                           strerror(errno));
+        if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+            int why = errno;
+            close(fd);
+            if (why != EWOULDBLOCK)
+                return gw_fail(GW_EIO, "journal %s: cannot be locked (%s)", j->path, strerror(why));
+            return gw_fail(GW_EBUSY,
+                           "journal %s: another gwstream is writing it; give this run a journal of its "
+                           "own",
+                           j->path);
+        }
+        struct stat held, named;
+        if (fstat(fd, &held) == 0 && stat(name, &named) == 0 && held.st_ino == named.st_ino &&
+            held.st_dev == named.st_dev) {
+            j->lock = fd;
+            return 0;
+        }
+        close(fd);
+    }
+    return gw_fail(GW_EBUSY, "journal %s: another gwstream is writing it; give this run a journal of its own",
+                   j->path);
+}
+
+static void unlock_run(gw_journal *j)
+{
+    char name[GW_JOURNAL_PATH_BYTES + 8];
+    if (j->lock < 0)
+        return;
+    snprintf(name, sizeof name, "%s-lock", j->path);
+    unlink(name);
+    close(j->lock);
+    j->lock = -1;
+}
+
+/* Is this ours? Reads only, so that a file which is not ours stays as it was. */
+static int look(gw_journal *j, bool *empty)
+{
+    int64_t application = 0, version = 0, tables = 0;
+    GW_TRY(ask_int(j, "PRAGMA application_id", 0, &application));
+    GW_TRY(ask_int(j, "SELECT count(*) FROM sqlite_master", 0, &tables));
+    *empty = application == 0 && tables == 0;
+    if (*empty)
+        return 0;
+    if (application != APPLICATION_ID)
+        return gw_fail(GW_EFORMAT,
+                       "journal %s: an SQLite file of another program, not a gwstream journal; name "
+                       "another file",
+                       j->path);
+    GW_TRY(ask_int(j, "SELECT max(version) FROM schema", 0, &version));
+    if (version > GW_JOURNAL_VERSION)
+        return gw_fail(GW_ENOTSUP,
+                       "journal %s: written by a newer gwstream (journal version %lld, this one knows "
+                       "%d); use that one or name another journal",
+                       j->path, (long long)version, GW_JOURNAL_VERSION);
+    if (version < 1)
+        return gw_fail(GW_EFORMAT, "journal %s: damaged (no schema version); move it away", j->path);
+    return 0;
+}
+
+static int create_tables(gw_journal *j)
+{
+    char utc[32], sql[512];
+    snprintf(sql, sizeof sql, "INSERT INTO schema VALUES (%d, '%s', '%s'); PRAGMA application_id = %d;",
+             GW_JOURNAL_VERSION, GW_VERSION, gw_gps_utc(gw_gps_now_ns(), utc, sizeof utc), APPLICATION_ID);
+    GW_TRY(gw_journal_exec(j, "BEGIN IMMEDIATE"));
+    GW_TRY(gw_journal_exec(j, create_sql));
+    GW_TRY(gw_journal_exec(j, sql));
+    return gw_journal_exec(j, "COMMIT");
+}
+
+static int begin_run(gw_journal *j)
+{
+    char utc[32], sql[256];
+    int64_t now = gw_gps_now_ns();
+    snprintf(sql, sizeof sql,
+             "INSERT INTO runs (started_ns, started_utc, software) VALUES (%lld, '%s', '%s')", (long long)now,
+             gw_gps_utc(now, utc, sizeof utc), GW_VERSION);
+    GW_TRY(gw_journal_exec(j, sql));
+    j->run = sqlite3_last_insert_rowid(j->db);
+    return 0;
+}
+
+static int prepare_all(gw_journal *j)
+{
+    GW_TRY(gw_journal_prepare(j, put_sql, &j->put));
+    GW_TRY(gw_journal_prepare(j, "SELECT count(*) FROM events WHERE id = ?1 AND phase = ?2 AND last_run = ?3",
+                              &j->count));
+    GW_TRY(gw_journal_prepare(
+        j, "SELECT published_ns IS NOT NULL FROM events WHERE id = ?1 AND phase = ?2 AND serial = ?3",
+        &j->find));
+    GW_TRY(gw_journal_prepare(
+        j, "UPDATE events SET last_run = ?4 WHERE id = ?1 AND phase = ?2 AND serial = ?3", &j->again));
+    GW_TRY(gw_journal_prepare(j,
+                              "UPDATE events SET published_ns = ?4, recovered = ?5, latency_s = ?6, json = ?7"
+                              " WHERE id = ?1 AND phase = ?2 AND serial = ?3",
+                              &j->mark));
+    return gw_journal_prepare(j,
+                              "INSERT INTO injections (gps_ns, detectors, detail, run, last_run)"
+                              " VALUES (?1, ?2, ?3, ?4, ?4) ON CONFLICT DO UPDATE SET last_run = ?4",
+                              &j->inject);
+}
+
+static int start(gw_journal **out, const char *path)
+{
+    *out = NULL;
+    if (strlen(path) >= GW_JOURNAL_PATH_BYTES || !*path)
+        return gw_fail(GW_ERANGE, "journal: its path must have 1 to %d bytes", GW_JOURNAL_PATH_BYTES - 1);
+    struct stat st;
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
+        return gw_fail(GW_EACCESS, "journal %s: %s; name a file", path,
+                       S_ISDIR(st.st_mode) ? "is a directory" : "is not a plain file");
+    gw_journal *j = calloc(1, sizeof *j);
+    if (!j)
+        return gw_fail(GW_ENOMEM, "journal %s: out of memory", path);
+    snprintf(j->path, sizeof j->path, "%s", path);
+    j->lock = -1;
+    *out = j;
+    return 0;
+}
+
+static int connect_db(gw_journal *j, const char *name, int flags)
+{
+    int rc = sqlite3_open_v2(name, &j->db, flags | SQLITE_OPEN_NOMUTEX, NULL);
+    if (rc != SQLITE_OK)
+        return gw_journal_fail(j, rc);
+    sqlite3_extended_result_codes(j->db, 1);
+    sqlite3_busy_timeout(j->db, BUSY_MS);
+    return 0;
+}
+
+static int open_write(gw_journal *j)
+{
+    GW_TRY(lock_run(j));
+    GW_TRY(connect_db(j, j->path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE));
+    /* SQLite falls back to reading when it may not write */
+    if (sqlite3_db_readonly(j->db, "main"))
+        return gw_fail(GW_EACCESS, "journal %s: cannot be written (no permission); name another journal",
+                       j->path);
+    bool empty = false;
+    GW_TRY(look(j, &empty));
+
+    sqlite3_stmt *s = NULL;
+    GW_TRY(gw_journal_prepare(j, "PRAGMA journal_mode = WAL", &s));
+    int rc = sqlite3_step(s);
+    bool wal = rc == SQLITE_ROW && strcmp((const char *)sqlite3_column_text(s, 0), "wal") == 0;
+    int err = rc == SQLITE_ROW ? 0 : gw_journal_fail(j, rc);
+    sqlite3_finalize(s);
+    GW_TRY(err);
+    if (!wal)
+        return gw_fail(GW_EIO, "journal %s: its file system has no shared memory; put it on a local disk",
+                       j->path);
+    GW_TRY(gw_journal_exec(j, "PRAGMA synchronous = FULL"));
+
+    if (empty)
+        GW_TRY(create_tables(j));
+    GW_TRY(begin_run(j));
+    return prepare_all(j);
+}
+
+int gw_journal_open(gw_journal **j, const char *path)
+{
+    GW_TRY(start(j, path));
+    int err = open_write(*j);
+    if (err < 0)
+        gw_journal_close(j);
+    return err;
+}
+
+static int open_read(gw_journal *j)
+{
+    struct stat st;
+    if (stat(j->path, &st) < 0)
+        return gw_fail(errno == ENOENT || errno == ENOTDIR ? GW_EMISSING : GW_EACCESS,
+                       "journal %s: %s; name it with --journal FILE", j->path, strerror(errno));
+    /* Not SQLITE_OPEN_READONLY where it can be helped: such a reader leaves its -wal and -shm files behind.
+     */
+    GW_TRY(connect_db(j, j->path, SQLITE_OPEN_READWRITE));
+    GW_TRY(gw_journal_exec(j, "PRAGMA query_only = 1"));
+    bool empty = false;
+    int err = look(j, &empty);
+    if (err == 0 && empty)
+        err = gw_fail(GW_EFORMAT, "journal %s: empty, not a gwstream journal; name another file", j->path);
+    GW_TRY(err);
+    return ask_int(j, "SELECT max(run) FROM runs", 0, &j->run);
+}
+
+int gw_journal_open_read(gw_journal **j, const char *path)
+{
+    GW_TRY(start(j, path));
+    int err = open_read(*j);
+    if (err < 0)
+        gw_journal_close(j);
+    return err;
+}
+
+void gw_journal_close(gw_journal **p)
+{
+    gw_journal *j = *p;
+    if (!j)
+        return;
+    sqlite3_stmt *all[] = {j->put, j->count, j->find, j->again, j->mark, j->inject};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        sqlite3_finalize(all[i]);
+    sqlite3_close(j->db); /* also moves the WAL into the file, unless a reader is there */
+    unlock_run(j);
+    free(j);
+    *p = NULL;
+}
+
+int64_t gw_journal_run(const gw_journal *j)
+{
+    return j->run;
+}
+
+/* ---- writing ---- */
+
+static void bind_text(sqlite3_stmt *s, int i, const char *text, size_t size)
+{
+    sqlite3_bind_text(s, i, text, (int)strnlen(text, size), SQLITE_TRANSIENT);
+}
+
+static void bind_ns(sqlite3_stmt *s, int i, int64_t ns)
+{
+    if (ns == GW_NOT_KNOWN_NS)
+        sqlite3_bind_null(s, i);
+    else
+        sqlite3_bind_int64(s, i, ns);
+}
+
+/* (id, phase, serial) as parameters 1, 2, 3 */
+static void bind_name(sqlite3_stmt *s, const gw_event *e, int serial)
+{
+    bind_text(s, 1, e->id, sizeof e->id);
+    sqlite3_bind_text(s, 2, gw_phase_text(e->phase), -1, SQLITE_STATIC);
+    if (serial)
+        sqlite3_bind_int(s, 3, serial);
+}
+
+/* Runs a bound statement to its first row or its end and makes it ready for the next time. *value is the
+ * first column, -1 without a row. */
+static int run_once(gw_journal *j, sqlite3_stmt *s, int64_t *value)
+{
+    int rc = sqlite3_step(s);
+    int err = rc == SQLITE_ROW || rc == SQLITE_DONE ? 0 : gw_journal_fail(j, rc);
+    if (value)
+        *value = rc == SQLITE_ROW ? sqlite3_column_int64(s, 0) : -1;
+    sqlite3_reset(s);
+    sqlite3_clear_bindings(s);
+    return err;
+}
+
+static int insert(gw_journal *j, const gw_event *e, int serial)
+{
+    sqlite3_stmt *s = j->put;
+    int i = 0;
+#define BIND_TEXT(name) bind_text(s, ++i, e->name, sizeof e->name);
+#define BIND_NS(name)   bind_ns(s, ++i, e->name);
+#define BIND_REAL(name) sqlite3_bind_double(s, ++i, e->name);
+#define BIND_BITS(name) sqlite3_bind_int64(s, ++i, (int64_t)e->name);
+#define BIND_BOOL(name) sqlite3_bind_int(s, ++i, e->name);
+#define X(type, name)   BIND_##type(name)
+    GW_EVENT_COLUMNS(X)
+#undef X
+    sqlite3_bind_text(s, ++i, gw_phase_text(e->phase), -1, SQLITE_STATIC);
+    sqlite3_bind_int(s, ++i, serial);
+    sqlite3_bind_int64(s, ++i, j->run);
+    sqlite3_bind_int64(s, ++i, gw_gps_now_ns());
+    return run_once(j, s, NULL);
+}
+
+static int put(gw_journal *j, const gw_event *e, int *serial, bool *published)
+{
+    int64_t found = 0, so_far = 0;
+    *serial = 1;
+    if (e->phase == GW_PHASE_UPDATE) {
+        bind_name(j->count, e, 0);
+        sqlite3_bind_int64(j->count, 3, j->run);
+        GW_TRY(run_once(j, j->count, &so_far));
+        *serial = (int)so_far + 1;
+    }
+    bind_name(j->find, e, *serial);
+    GW_TRY(run_once(j, j->find, &found));
+    *published = found == 1;
+    if (found < 0)
+        return insert(j, e, *serial);
+    bind_name(j->again, e, *serial);
+    sqlite3_bind_int64(j->again, 4, j->run);
+    return run_once(j, j->again, NULL);
+}
+
+int gw_journal_put(gw_journal *j, const gw_event *e, int *serial, bool *published)
+{
+    if (e->phase < GW_PHASE_FIRST || e->phase > GW_PHASE_RETRACTED || !e->id[0])
+        return gw_fail(GW_EBUG, "journal %s: an event without id, or of phase %d, is no detection", j->path,
+                       (int)e->phase);
+    GW_TRY(gw_journal_exec(j, "BEGIN IMMEDIATE"));
+    int err = put(j, e, serial, published);
+    if (err == 0)
+        err = gw_journal_exec(j, "COMMIT");
+    if (err < 0)
+        sqlite3_exec(j->db, "ROLLBACK", NULL, NULL, NULL); /* keeps the first failure's text */
+    return err;
+}
+
+int gw_journal_mark(gw_journal *j, const gw_event *e, int serial, int64_t published_ns, bool recovered,
+                    const char *json)
+{
+    bind_name(j->mark, e, serial);
+    sqlite3_bind_int64(j->mark, 4, published_ns);
+    sqlite3_bind_int(j->mark, 5, recovered);
+    sqlite3_bind_double(j->mark, 6, gw_event_latency_s(e, published_ns)); /* NAN becomes NULL */
+    sqlite3_bind_text(j->mark, 7, json, -1, SQLITE_STATIC);
+    return run_once(j, j->mark, NULL);
+}
+
+int gw_journal_put_injection(gw_journal *j, const gw_event *e)
+{
+    sqlite3_bind_int64(j->inject, 1, e->gps_ns);
+    bind_text(j->inject, 2, e->detectors, sizeof e->detectors);
+    bind_text(j->inject, 3, e->detail, sizeof e->detail);
+    sqlite3_bind_int64(j->inject, 4, j->run);
+    return run_once(j, j->inject, NULL);
+}
+
+int gw_journal_json(const gw_event *e, int serial, int64_t published_ns, bool recovered, char *text, size_t n)
+{
+    static const char head[] = "{\"type\":\"event\",", mark[] = ",\"recovered\":true";
+    char name[32];
+    int extra =
+        snprintf(name, sizeof name, "\"serial\":%d,", serial) + (recovered ? (int)sizeof mark - 1 : 0);
+    int len = gw_event_json(e, published_ns, text, n);
+    GW_TRY(len);
+    if (strncmp(text, head, sizeof head - 1) != 0 || len < 2)
+        return gw_fail(GW_EBUG, "event %.23s: its JSON does not begin with %s", e->id, head);
+    if ((size_t)len + (size_t)extra >= n)
+        return gw_fail(GW_ERANGE, "event %.23s: its JSON is longer than %zu bytes", e->id, n);
+    if (recovered) { /* inside the last member, "wall":{...}} */
+        memmove(text + len - 2 + sizeof mark - 1, text + len - 2, 3);
+        memcpy(text + len - 2, mark, sizeof mark - 1);
+        len += (int)sizeof mark - 1;
+    }
+    size_t at = sizeof head - 1, shift = strlen(name);
+    memmove(text + at + shift, text + at, (size_t)len - at + 1);
+    memcpy(text + at, name, shift);
+    return len + (int)shift;
+}

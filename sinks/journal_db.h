@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * The journal's inside, shared by journal.c, which writes, and journal_read.c, which reads. Nobody else
+ * includes this. */
+#ifndef GW_JOURNAL_DB_H
+#define GW_JOURNAL_DB_H
+
+#include "sinks/journal.h"
+
+#include <sqlite3.h>
+
+enum { GW_JOURNAL_PATH_BYTES = 1024 };
+
+/* The fields of a gw_event that are columns of the same name, in one list: the table, the INSERT, the
+ * SELECT and both copies are made from it. A change here is a new GW_JOURNAL_VERSION. */
+#define GW_EVENT_COLUMNS(X)                                                                                  \
+    X(TEXT, id)                                                                                              \
+    X(NS, gps_ns)                                                                                            \
+    X(TEXT, detectors)                                                                                       \
+    X(TEXT, stream)                                                                                          \
+    X(REAL, statistic)                                                                                       \
+    X(REAL, noise_rate_hz)                                                                                   \
+    X(REAL, background_s)                                                                                    \
+    X(BOOL, alert)                                                                                           \
+    X(BOOL, injection)                                                                                       \
+    X(BITS, dq)                                                                                              \
+    X(TEXT, model)                                                                                           \
+    X(TEXT, model_hash)                                                                                      \
+    X(TEXT, card_hash)                                                                                       \
+    X(NS, due_ns)                                                                                            \
+    X(NS, ingest_ns)                                                                                         \
+    X(NS, decided_ns)                                                                                        \
+    X(REAL, pace)                                                                                            \
+    X(NS, anchor_wall_ns)                                                                                    \
+    X(NS, anchor_data_ns)                                                                                    \
+    X(TEXT, detail)
+
+#define GW_SQL_TEXT "TEXT NOT NULL"
+#define GW_SQL_NS   "INTEGER" /* NULL: not known */
+#define GW_SQL_REAL "REAL"    /* NULL: not a number */
+#define GW_SQL_BITS "INTEGER NOT NULL"
+#define GW_SQL_BOOL "INTEGER NOT NULL"
+
+struct gw_journal {
+    char path[GW_JOURNAL_PATH_BYTES];
+    sqlite3 *db;
+    int lock; /* descriptor of <path>-lock; -1 when reading */
+    int64_t run;
+    sqlite3_stmt *put, *count, *find, *again, *mark, *inject;
+};
+
+/* gw_fail with the code and the line that SQLite's failure `rc` deserves. */
+int gw_journal_fail(const gw_journal *j, int rc);
+int gw_journal_exec(gw_journal *j, const char *sql);
+int gw_journal_prepare(gw_journal *j, const char *sql, sqlite3_stmt **s);
+
+#endif

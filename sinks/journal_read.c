@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * Reading the journal: rows back into events, injections against what was found, and one run in figures.
+ * Called by the alerts sink at its start (what a crash left), by `gwstream alerts`, and at the end of a run.
+ */
+#include "sinks/journal.h"
+#include "sinks/journal_db.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#define X(type, name) "e." #name ", "
+/* The inner SELECT has a limit, so SQLite finishes it before the first row comes out, and the visitor may
+ * change rows. */
+static const char rows_sql[] = "SELECT * FROM (SELECT " GW_EVENT_COLUMNS(
+    X) "phase, serial, run, committed_ns, published_ns, recovered,"
+       " latency_s, (SELECT f.latency_s FROM events AS f WHERE f.id = e.id AND f.phase = 'first'), json, "
+       "number"
+       " FROM events AS e WHERE (?1 IS NULL OR substr(e.id, 1, length(?1)) = ?1) AND e.gps_ns >= ?2"
+       " AND (NOT ?3 OR e.number = (SELECT max(number) FROM events AS o WHERE o.id = e.id))"
+       " AND (NOT ?4 OR e.published_ns IS NULL) ORDER BY e.number DESC LIMIT ?5) ORDER BY number";
+#undef X
+
+static void column_text(sqlite3_stmt *s, int i, char *to, size_t size)
+{
+    const unsigned char *text = sqlite3_column_text(s, i);
+    snprintf(to, size, "%s", text ? (const char *)text : "");
+}
+
+static int64_t column_ns(sqlite3_stmt *s, int i)
+{
+    return sqlite3_column_type(s, i) == SQLITE_NULL ? GW_NOT_KNOWN_NS : sqlite3_column_int64(s, i);
+}
+
+static double column_real(sqlite3_stmt *s, int i)
+{
+    return sqlite3_column_type(s, i) == SQLITE_NULL ? NAN : sqlite3_column_double(s, i);
+}
+
+static gw_phase phase_from(const unsigned char *text)
+{
+    for (int p = GW_PHASE_FIRST; text && p <= GW_PHASE_RETRACTED; p++)
+        if (strcmp((const char *)text, gw_phase_text((gw_phase)p)) == 0)
+            return (gw_phase)p;
+    return GW_PHASE_FINAL;
+}
+
+static void read_row(sqlite3_stmt *s, gw_journal_row *r)
+{
+    gw_event *e = &r->event;
+    int i = -1;
+    memset(r, 0, sizeof *r);
+#define READ_TEXT(name) column_text(s, ++i, e->name, sizeof e->name);
+#define READ_NS(name)   e->name = column_ns(s, ++i);
+#define READ_REAL(name) e->name = column_real(s, ++i);
+#define READ_BITS(name) e->name = (uint64_t)sqlite3_column_int64(s, ++i);
+#define READ_BOOL(name) e->name = sqlite3_column_int(s, ++i) != 0;
+#define X(type, name)   READ_##type(name)
+    GW_EVENT_COLUMNS(X)
+#undef X
+    e->phase = phase_from(sqlite3_column_text(s, ++i));
+    r->serial = sqlite3_column_int(s, ++i);
+    r->run = sqlite3_column_int64(s, ++i);
+    r->committed_ns = column_ns(s, ++i);
+    r->published_ns = column_ns(s, ++i);
+    r->recovered = sqlite3_column_int(s, ++i) != 0;
+    r->latency_s = column_real(s, ++i);
+    r->first_latency_s = column_real(s, ++i);
+    r->json = (const char *)sqlite3_column_text(s, ++i);
+}
+
+int gw_journal_each(gw_journal *j, const gw_journal_query *q, gw_journal_visit *visit, void *user)
+{
+    sqlite3_stmt *s = NULL;
+    GW_TRY(gw_journal_prepare(j, rows_sql, &s));
+    if (q->id)
+        sqlite3_bind_text(s, 1, q->id, -1, SQLITE_STATIC);
+    sqlite3_bind_int64(s, 2, q->since_ns ? q->since_ns : INT64_MIN);
+    sqlite3_bind_int(s, 3, q->latest);
+    sqlite3_bind_int(s, 4, q->pending);
+    sqlite3_bind_int64(s, 5, q->limit > 0 ? q->limit : INT64_MAX);
+
+    int rc, err = 0;
+    gw_journal_row row;
+    while (err == 0 && (rc = sqlite3_step(s)) != SQLITE_DONE) {
+        if (rc == SQLITE_ROW) {
+            read_row(s, &row);
+            err = visit(user, &row);
+        } else {
+            err = gw_journal_fail(j, rc);
+        }
+    }
+    sqlite3_finalize(s);
+    return err;
+}
+
+int gw_journal_each_truth(gw_journal *j, int64_t run, gw_journal_truth_visit *visit, void *user)
+{
+    /* Of the events near enough, the nearest; a bare column beside min() comes from the row of the minimum.
+     */
+    static const char sql[] =
+        "SELECT i.gps_ns, i.detectors, i.detail,"
+        " CASE WHEN json_valid(i.detail) THEN json_extract(i.detail, '$.network_snr') END,"
+        " e.id, e.alert, e.gps_ns - i.gps_ns, min(abs(e.gps_ns - i.gps_ns))"
+        " FROM injections AS i LEFT JOIN latest AS e ON e.gps_ns BETWEEN i.gps_ns - ?2 AND i.gps_ns + ?2"
+        " AND e.phase <> 'retracted' AND (?1 = 0 OR e.last_run = ?1)"
+        " WHERE ?1 = 0 OR i.last_run = ?1 GROUP BY i.number ORDER BY i.gps_ns";
+    sqlite3_stmt *s = NULL;
+    GW_TRY(gw_journal_prepare(j, sql, &s));
+    sqlite3_bind_int64(s, 1, run);
+    sqlite3_bind_int64(s, 2, GW_MATCH_NS);
+    int rc, err = 0;
+    while (err == 0 && (rc = sqlite3_step(s)) != SQLITE_DONE) {
+        if (rc != SQLITE_ROW) {
+            err = gw_journal_fail(j, rc);
+            break;
+        }
+        gw_journal_truth t = {.gps_ns = sqlite3_column_int64(s, 0)};
+        column_text(s, 1, t.detectors, sizeof t.detectors);
+        t.detail = (const char *)sqlite3_column_text(s, 2);
+        t.network_snr = column_real(s, 3);
+        t.found = sqlite3_column_type(s, 4) != SQLITE_NULL;
+        column_text(s, 4, t.id, sizeof t.id);
+        t.alert = sqlite3_column_int(s, 5) != 0;
+        t.offset_s = t.found ? (double)sqlite3_column_int64(s, 6) / 1e9 : NAN;
+        err = visit(user, &t);
+    }
+    sqlite3_finalize(s);
+    return err;
+}
+
+/* ---- one run in figures ---- */
+
+/* Runs `sql` (?1 is the run) and copies its first row's n columns; all of them NAN without a row. */
+static int ask(gw_journal *j, const char *sql, int64_t run, int n, double *value)
+{
+    sqlite3_stmt *s = NULL;
+    GW_TRY(gw_journal_prepare(j, sql, &s));
+    sqlite3_bind_int64(s, 1, run);
+    int rc = sqlite3_step(s);
+    for (int i = 0; i < n; i++)
+        value[i] = rc == SQLITE_ROW ? column_real(s, i) : NAN;
+    int err = rc == SQLITE_ROW || rc == SQLITE_DONE ? 0 : gw_journal_fail(j, rc);
+    sqlite3_finalize(s);
+    return err;
+}
+
+static uint64_t whole(double v)
+{
+    return v > 0 ? (uint64_t)v : 0;
+}
+
+typedef struct offsets {
+    uint64_t injections, found;
+    double max;
+} offsets;
+
+static int add_truth(void *user, const gw_journal_truth *t)
+{
+    offsets *o = user;
+    o->injections++;
+    if (t->found) {
+        o->found++;
+        o->max = fmax(o->max, fabs(t->offset_s));
+    }
+    return 0;
+}
+
+int gw_journal_summarise(gw_journal *j, int64_t run, gw_journal_summary *sum)
+{
+    memset(sum, 0, sizeof *sum);
+    sum->run = run;
+    double v[6];
+    for (int p = GW_PHASE_FIRST; p <= GW_PHASE_RETRACTED; p++) {
+        char sql[128];
+        snprintf(sql, sizeof sql,
+                 "SELECT count(*) FROM events WHERE phase = '%s' AND (?1 = 0 OR last_run = ?1)",
+                 gw_phase_text((gw_phase)p));
+        GW_TRY(ask(j, sql, run, 1, v));
+        sum->phases[p] = whole(v[0]);
+    }
+    GW_TRY(ask(j, "SELECT count(*), total(alert) FROM latest WHERE ?1 = 0 OR last_run = ?1", run, 2, v));
+    sum->events = whole(v[0]);
+    sum->alerts = whole(v[1]);
+    GW_TRY(ask(j, "SELECT count(*) FROM events WHERE recovered AND (?1 = 0 OR last_run = ?1)", run, 1, v));
+    sum->recovered = whole(v[0]);
+
+#define TIMED                                                                                                \
+    "FROM events WHERE phase = 'first' AND NOT recovered AND latency_s IS NOT NULL AND (?1 = 0 OR run = ?1)"
+    GW_TRY(ask(j, "SELECT count(*), max(latency_s) " TIMED, run, 2, v));
+    sum->timed = whole(v[0]);
+    sum->latency_max_s = v[1];
+    GW_TRY(ask(j,
+               "SELECT avg(latency_s) FROM (SELECT latency_s " TIMED " ORDER BY latency_s"
+               " LIMIT 2 - (SELECT count(*) " TIMED ") % 2 OFFSET max(0, ((SELECT count(*) " TIMED
+               ") - 1) / 2))",
+               run, 1, &sum->latency_median_s));
+#undef TIMED
+
+    offsets o = {0, 0, NAN};
+    GW_TRY(gw_journal_each_truth(j, run, add_truth, &o));
+    sum->injections = o.injections;
+    sum->found = o.found;
+    sum->offset_max_s = o.max;
+    return 0;
+}
+
+int gw_journal_summarise_file(const char *path, gw_journal_summary *s)
+{
+    gw_journal *j = NULL;
+    GW_TRY(gw_journal_open_read(&j, path));
+    int err = gw_journal_summarise(j, gw_journal_run(j), s);
+    gw_journal_close(&j);
+    return err;
+}
+
+static void add(char *text, size_t n, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static void add(char *text, size_t n, const char *fmt, ...)
+{
+    size_t used = strlen(text);
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(text + used, n - used, fmt, args);
+    va_end(args);
+}
+
+const char *gw_journal_summary_text(const gw_journal_summary *s, char *text, size_t n)
+{
+    text[0] = '\0';
+    add(text, n, "events      %llu (%llu above the alert threshold", (unsigned long long)s->events,
+        (unsigned long long)s->alerts);
+    for (int p = GW_PHASE_FIRST; p <= GW_PHASE_RETRACTED; p++)
+        if (s->phases[p])
+            add(text, n, "; %llu %s", (unsigned long long)s->phases[p], gw_phase_text((gw_phase)p));
+    add(text, n, "%s)\n", s->recovered ? "; some published again after a crash" : "");
+    if (s->timed)
+        add(text, n, "latency     merger to first publication: median %.0f ms, longest %.0f ms (of %llu)\n",
+            s->latency_median_s * 1e3, s->latency_max_s * 1e3, (unsigned long long)s->timed);
+    if (s->injections) {
+        add(text, n, "injections  %llu of %llu found", (unsigned long long)s->found,
+            (unsigned long long)s->injections);
+        if (s->found)
+            add(text, n, ", event time within %.1f ms of the injected one", s->offset_max_s * 1e3);
+        add(text, n, "\n");
+    }
+    return text;
+}

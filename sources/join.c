@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * Archived files joined into streams. Called by replay.c; knows no YAML and no layout. */
+#include "sources/join.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Two files may round the same start differently. */
+enum { PHASE_TOLERANCE_NS = 1000 };
+
+static const char REMEDY[] = "choose with 'channels'";
+
+static int64_t time_of(const gw_join_stream *s, int64_t sample)
+{
+    return gw_sample_to_ns(sample, s->spec.rate, s->spec.phase_ns);
+}
+
+static double gps(const gw_join_stream *s, int64_t sample)
+{
+    return (double)time_of(s, sample) * 1e-9;
+}
+
+static const gw_archive_channel *lane(const gw_join_segment *g, int i)
+{
+    return gw_archive_channel_at(g->archive, g->channel[i]);
+}
+
+static const char *path(const gw_join_segment *g)
+{
+    return gw_archive_path(g->archive);
+}
+
+/* ---- which channels ---- */
+
+static bool listed(const char *word, char *const *list, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (!strcmp(list[i], word))
+            return true;
+    return false;
+}
+
+/* An entry of `channels` is a dataset's path, a group before it, or a channel's name. */
+static bool entry_matches(const char *entry, const gw_archive_channel *c)
+{
+    size_t n = strlen(entry);
+    return !strcmp(entry, c->path) || !strcmp(entry, c->name) ||
+           (!strncmp(entry, c->path, n) && c->path[n] == '/');
+}
+
+static bool wanted(const gw_join_wish *w, const gw_archive_channel *c)
+{
+    if (w->n_detectors && !listed(c->group, w->detector, w->n_detectors))
+        return false;
+    bool any = w->n_channels == 0;
+    for (int i = 0; i < w->n_channels && !any; i++)
+        any = entry_matches(w->channel[i], c);
+    return any;
+}
+
+/* What there is, for complaints: names of groups or of channels, each once as far as that is cheap. */
+static void list_found(const gw_join *j, bool groups, char *text, size_t n)
+{
+    size_t used = 0;
+    text[0] = '\0';
+    for (int a = 0; a < j->n_archives; a++) {
+        for (int i = 0; i < gw_archive_count(j->archive[a]) && used < n - 1; i++) {
+            const gw_archive_channel *c = gw_archive_channel_at(j->archive[a], i);
+            const char *word = groups ? c->group : c->path;
+            const char *there = strstr(text, word);
+            if (there && (there[strlen(word)] == ',' || !there[strlen(word)]))
+                continue;
+            int more = snprintf(text + used, n - used, "%s%s", used ? ", " : "", word);
+            used += more > 0 ? (size_t)more : 0;
+        }
+    }
+}
+
+static int check_wishes(const gw_join *j, const gw_join_wish *w)
+{
+    char found[256];
+    for (int k = 0; k < w->n_detectors + w->n_channels; k++) {
+        bool detector = k < w->n_detectors, there = false;
+        const char *entry = detector ? w->detector[k] : w->channel[k - w->n_detectors];
+        for (int a = 0; a < j->n_archives && !there; a++)
+            for (int i = 0; i < gw_archive_count(j->archive[a]) && !there; i++) {
+                const gw_archive_channel *c = gw_archive_channel_at(j->archive[a], i);
+                there = detector ? !strcmp(entry, c->group) : entry_matches(entry, c);
+            }
+        if (!there) {
+            list_found(j, detector, found, sizeof found);
+            return gw_fail(GW_EMISSING, "no file has %s %s; they have %s", detector ? "detector" : "channel",
+                           entry, found);
+        }
+    }
+    return GW_OK;
+}
+
+/* ---- joining ---- */
+
+static int stream_for(gw_join *j, const gw_archive_channel *c, gw_join_stream **out)
+{
+    for (int i = 0; i < j->n_streams; i++) {
+        *out = &j->stream[i];
+        if (!strcmp((*out)->spec.name, c->group))
+            return GW_OK;
+    }
+    gw_join_stream *more = realloc(j->stream, (size_t)(j->n_streams + 1) * sizeof *more);
+    if (!more)
+        return gw_fail(GW_ENOMEM, "%d streams", j->n_streams + 1);
+    j->stream = more;
+    *out = &j->stream[j->n_streams++];
+    **out = (gw_join_stream){0};
+    gw_spec *s = &(*out)->spec;
+    memcpy(s->name, c->group, sizeof s->name);
+    memcpy(s->detector, c->detector, sizeof s->detector);
+    memcpy(s->whitening, c->whitening, sizeof s->whitening);
+    s->rate = c->rate;
+    s->phase_ns = c->phase_ns;
+    s->dtype = c->dtype;
+    return GW_OK;
+}
+
+static int segment_for(gw_join_stream *s, gw_archive *a, gw_join_segment **out)
+{
+    if (s->n_segments && s->segment[s->n_segments - 1].archive == a) {
+        *out = &s->segment[s->n_segments - 1];
+        return GW_OK;
+    }
+    if (s->n_segments == s->room) {
+        int room = s->room ? s->room * 2 : 1;
+        gw_join_segment *more = realloc(s->segment, (size_t)room * sizeof *more);
+        if (!more)
+            return gw_fail(GW_ENOMEM, "%d files of %s", room, s->spec.name);
+        s->segment = more;
+        s->room = room;
+    }
+    *out = &s->segment[s->n_segments++];
+    **out = (gw_join_segment){.archive = a};
+    return GW_OK;
+}
+
+static int add_channel(gw_join *j, gw_archive *a, int i)
+{
+    const gw_archive_channel *c = gw_archive_channel_at(a, i);
+    gw_join_stream *s = NULL;
+    gw_join_segment *g = NULL;
+    GW_TRY(stream_for(j, c, &s));
+    GW_TRY(segment_for(s, a, &g));
+    int *more = realloc(g->channel, (size_t)(g->n_channels + 1) * sizeof *more);
+    if (!more)
+        return gw_fail(GW_ENOMEM, "%d channels of %s", g->n_channels + 1, s->spec.name);
+    g->channel = more;
+    g->channel[g->n_channels++] = i;
+    const gw_archive_channel *first = lane(g, 0);
+    if (c->sample0 != first->sample0 || c->n_samples != first->n_samples ||
+        strcmp(c->stream, first->stream) != 0 || !gw_rate_equal(c->rate, first->rate) ||
+        c->dtype != first->dtype || strcmp(c->whitening, first->whitening) != 0)
+        return gw_fail(GW_EMISMATCH,
+                       "%s: %s (%.10g Hz, %" PRId64 " samples) and %s (%.10g Hz, %" PRId64
+                       " samples) cannot be one stream %s: %s",
+                       gw_archive_path(a), first->path, gw_rate_hz(first->rate), first->n_samples, c->path,
+                       gw_rate_hz(c->rate), c->n_samples, s->spec.name, REMEDY);
+    g->start = c->sample0;
+    g->end = c->sample0 + c->n_samples;
+    return GW_OK;
+}
+
+/* Every file of a stream must hold the same thing as the first. */
+static int check_segment(const gw_join_stream *s, const gw_join_segment *g)
+{
+    const gw_join_segment *f = &s->segment[0];
+    const gw_archive_channel *a = lane(f, 0), *b = lane(g, 0);
+    const char *name = s->spec.name;
+    if (!gw_rate_equal(a->rate, b->rate))
+        return gw_fail(GW_EMISMATCH, "%s has %s at %.10g Hz, %s at %.10g Hz: replay one rate at a time",
+                       path(f), name, gw_rate_hz(a->rate), path(g), gw_rate_hz(b->rate));
+    if (llabs(a->phase_ns - b->phase_ns) > PHASE_TOLERANCE_NS)
+        return gw_fail(GW_EMISMATCH,
+                       "%s and %s: the samples of %s do not lie on one grid (%" PRId64 " ns apart)", path(f),
+                       path(g), name, b->phase_ns - a->phase_ns);
+    if (a->dtype != b->dtype || strcmp(a->whitening, b->whitening) != 0)
+        return gw_fail(GW_EMISMATCH,
+                       "%s and %s hold %s in two states (raw and whitened, or whitened in two ways)", path(f),
+                       path(g), name);
+    for (int i = 0; i < f->n_channels || i < g->n_channels; i++)
+        if (i >= f->n_channels || i >= g->n_channels || strcmp(lane(f, i)->name, lane(g, i)->name) != 0)
+            return gw_fail(GW_EMISMATCH, "%s and %s do not hold the same channels of %s (%s, %s): %s",
+                           path(f), path(g), name, i < f->n_channels ? lane(f, i)->name : "none",
+                           i < g->n_channels ? lane(g, i)->name : "none", REMEDY);
+    return GW_OK;
+}
+
+static int by_start(const void *x, const void *y)
+{
+    const gw_join_segment *a = x, *b = y;
+    return a->start < b->start ? -1 : a->start > b->start;
+}
+
+static int finish_spec(gw_join_stream *s)
+{
+    const gw_join_segment *g = &s->segment[0];
+    const char **name = malloc((size_t)g->n_channels * sizeof *name);
+    if (!name)
+        return gw_fail(GW_ENOMEM, "%d channels of %s", g->n_channels, s->spec.name);
+    memcpy(s->spec.unit, lane(g, 0)->unit, sizeof s->spec.unit);
+    for (int i = 0; i < g->n_channels; i++) {
+        name[i] = lane(g, i)->name;
+        if (strcmp(lane(g, i)->unit, s->spec.unit) != 0)
+            s->spec.unit[0] = '\0'; /* a stream of witnesses has no one unit */
+    }
+    /* Files written by others seldom say so, but a detector's only channel is its strain. */
+    if (!s->spec.unit[0] && g->n_channels == 1 && s->spec.detector[0] && s->spec.dtype == GW_F64)
+        snprintf(s->spec.unit, sizeof s->spec.unit, "strain");
+    int err = gw_spec_set_channels(&s->spec, (uint32_t)g->n_channels, name);
+    free(name);
+    return err;
+}
+
+static int finish_stream(gw_join_stream *s)
+{
+    for (int i = 1; i < s->n_segments; i++)
+        GW_TRY(check_segment(s, &s->segment[i]));
+    GW_TRY(finish_spec(s));
+    qsort(s->segment, (size_t)s->n_segments, sizeof *s->segment, by_start);
+    for (int i = 1; i < s->n_segments; i++) {
+        const gw_join_segment *a = &s->segment[i - 1], *b = &s->segment[i];
+        if (a->end > b->start)
+            return gw_fail(
+                GW_ECONFIG, "%s and %s overlap: both hold %s from GPS %.6f to %.6f; give one of them",
+                path(a), path(b), s->spec.name, gps(s, b->start), gps(s, a->end < b->end ? a->end : b->end));
+    }
+    return GW_OK;
+}
+
+/* ---- the span ---- */
+
+static int shift_streams(gw_join *j, const gw_join_wish *w)
+{
+    for (int k = 0; k < w->n_shifts; k++) {
+        bool there = false;
+        for (int i = 0; i < j->n_streams; i++) {
+            gw_join_stream *s = &j->stream[i];
+            if (strcmp(s->spec.name, w->shift[k].stream) != 0)
+                continue;
+            there = true;
+            const int64_t half_ns = (int64_t)(0.5e9 / gw_rate_hz(s->spec.rate));
+            s->shift = gw_sample_at_or_before(w->shift[k].ns + half_ns, s->spec.rate, 0);
+            for (int g = 0; g < s->n_segments; g++) {
+                s->segment[g].start += s->shift;
+                s->segment[g].end += s->shift;
+            }
+        }
+        if (!there)
+            return gw_fail(GW_ECONFIG, "offset: there is no stream %s", w->shift[k].stream);
+    }
+    return GW_OK;
+}
+
+/* From the first sample of any file to the last, shifted streams cut to what the unshifted span shares with
+ * all of them. */
+static int find_span(gw_join *j, const gw_join_wish *w)
+{
+    int64_t latest_ns = 0;
+    j->start_ns = INT64_MAX;
+    j->end_ns = INT64_MIN;
+    for (int i = 0; i < j->n_streams; i++) {
+        const gw_join_stream *s = &j->stream[i];
+        int64_t start = time_of(s, s->segment[0].start - s->shift);
+        int64_t end = time_of(s, s->segment[s->n_segments - 1].end - s->shift);
+        int64_t shift_ns = gw_sample_to_ns(s->shift, s->spec.rate, 0);
+        j->start_ns = start < j->start_ns ? start : j->start_ns;
+        j->end_ns = end > j->end_ns ? end : j->end_ns;
+        latest_ns = shift_ns > latest_ns ? shift_ns : latest_ns;
+    }
+    const double from_s = (double)j->start_ns * 1e-9, to_s = (double)j->end_ns * 1e-9;
+    j->start_ns += latest_ns;
+    if (w->start_ns > j->start_ns)
+        j->start_ns = w->start_ns;
+    if (w->end_ns < j->end_ns)
+        j->end_ns = w->end_ns;
+    if (j->start_ns >= j->end_ns)
+        return gw_fail(GW_ECONFIG, "start, end and offset leave nothing: the files span GPS %.3f to %.3f",
+                       from_s, to_s);
+    for (int i = 0; i < j->n_streams; i++) {
+        /* A sample's time was rounded to a nanosecond, perhaps upwards: one nanosecond less finds it again.
+         */
+        gw_join_stream *s = &j->stream[i];
+        s->start = gw_sample_at_or_after(j->start_ns - 1, s->spec.rate, s->spec.phase_ns);
+        s->end = gw_sample_at_or_after(j->end_ns - 1, s->spec.rate, s->spec.phase_ns);
+    }
+    return GW_OK;
+}
+
+static int by_name(const void *x, const void *y)
+{
+    return strcmp(((const gw_join_stream *)x)->spec.name, ((const gw_join_stream *)y)->spec.name);
+}
+
+int gw_join_open(gw_join *j, const gw_join_wish *w)
+{
+    *j = (gw_join){0};
+    j->archive = calloc((size_t)w->n_files, sizeof(gw_archive *));
+    if (!j->archive)
+        return gw_fail(GW_ENOMEM, "%d files", w->n_files);
+    for (; j->n_archives < w->n_files; j->n_archives++)
+        GW_TRY(gw_archive_open(&j->archive[j->n_archives], w->file[j->n_archives]));
+    GW_TRY(check_wishes(j, w));
+    for (int a = 0; a < j->n_archives; a++)
+        for (int i = 0; i < gw_archive_count(j->archive[a]); i++)
+            if (wanted(w, gw_archive_channel_at(j->archive[a], i)))
+                GW_TRY(add_channel(j, j->archive[a], i));
+    if (j->n_streams == 0)
+        return gw_fail(GW_ECONFIG, "'detectors' and 'channels' together leave nothing");
+    for (int i = 0; i < j->n_streams; i++)
+        GW_TRY(finish_stream(&j->stream[i]));
+    qsort(j->stream, (size_t)j->n_streams, sizeof *j->stream, by_name);
+    GW_TRY(shift_streams(j, w));
+    return find_span(j, w);
+}
+
+void gw_join_close(gw_join *j)
+{
+    for (int i = 0; i < j->n_streams; i++) {
+        gw_join_stream *s = &j->stream[i];
+        for (int g = 0; g < s->n_segments; g++)
+            free(s->segment[g].channel);
+        free(s->segment);
+        gw_spec_free(&s->spec);
+    }
+    for (int i = 0; i < j->n_archives; i++)
+        gw_archive_close(&j->archive[i]);
+    free(j->stream);
+    free(j->archive);
+    *j = (gw_join){0};
+}
+
+int gw_join_segment_at(const gw_join_stream *s, int64_t sample)
+{
+    int lo = 0, hi = s->n_segments;
+    while (lo < hi) {
+        int mid = lo + (hi - lo) / 2;
+        if (s->segment[mid].end > sample)
+            hi = mid;
+        else
+            lo = mid + 1;
+    }
+    return lo;
+}
+
+int64_t gw_join_hole_end(const gw_join *j, int64_t ns)
+{
+    int64_t end_ns = j->end_ns;
+    for (int i = 0; i < j->n_streams; i++) {
+        const gw_join_stream *s = &j->stream[i];
+        int64_t sample = gw_sample_at_or_after(ns - 1, s->spec.rate, s->spec.phase_ns);
+        int k = gw_join_segment_at(s, sample);
+        if (k == s->n_segments)
+            continue;
+        int64_t start_ns = time_of(s, s->segment[k].start);
+        if (start_ns <= ns + 1)
+            return ns;
+        end_ns = start_ns < end_ns ? start_ns : end_ns;
+    }
+    return end_ns > ns ? end_ns : ns;
+}

@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * kind: replay. Archived HDF5 files as streams, one port a detector (or group of channels), all over the
+ * same span, with a GAP wherever a stream has nothing good. Run by the runner; joins files through join.c
+ * and reads them through archive.c. Decides what is a hole; knows no file layout.
+ *
+ * A piece ends where the block grid, a file, the data quality or a stretch of NaN ends. Ports are asked in
+ * turn but pieces differ in length, so a port that is ahead of another hands out an empty piece: otherwise
+ * a stage that needs both would wait for the one while its link is full of the other. */
+#include "pipeline/stage.h"
+#include "sources/join.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { WINDOW_SECONDS = 4, WINDOW_BYTES = 64 << 20 };
+
+typedef struct port {
+    const gw_join_stream *stream;
+    uint32_t block; /* samples; pieces do not cross its multiples */
+    int64_t at;     /* next sample */
+    int segment;    /* that holds it or comes next */
+    size_t run;     /* of that segment's data quality */
+    /* Samples read ahead: [channel][window], of which [have0, have1) are there. */
+    char *buffer;
+    size_t window;
+    int64_t have0, have1;
+    /* A stretch of samples that are no numbers where they should be, not yet complained of. */
+    int64_t bad0, bad1;
+    const char *bad_file;
+} port;
+
+typedef struct replay {
+    gw_join_wish wish;
+    gw_rate block_s;
+    double pace;
+    gw_join join;
+    port port[GW_MAX_PORTS];
+    int n_ports;
+    gw_env *env;
+    bool started;
+} replay;
+
+/* ---- configure ---- */
+
+static int read_list(gw_conf *conf, const char *key, char ***list, int *n)
+{
+    gw_conf *node = gw_conf_find(conf, key);
+    if (!node)
+        return GW_OK;
+    if (gw_conf_kind(node) != GW_CONF_LIST || gw_conf_count(node) == 0)
+        return gw_conf_fail(node, "%s: expected a list of one or more", key);
+    int count = gw_conf_count(node);
+    *list = calloc((size_t)count, sizeof **list);
+    if (!*list)
+        return gw_fail(GW_ENOMEM, "%s: %d entries", key, count);
+    for (; *n < count; (*n)++) {
+        const char *text;
+        GW_TRY(gw_conf_text(gw_conf_item(node, *n), &text));
+        (*list)[*n] = strdup(text);
+        if (!(*list)[*n])
+            return gw_fail(GW_ENOMEM, "%s: %d entries", key, count);
+    }
+    return GW_OK;
+}
+
+static int read_shifts(gw_conf *conf, gw_join_wish *w)
+{
+    gw_conf *map = gw_conf_find(conf, "offset");
+    if (!map)
+        return GW_OK;
+    if (gw_conf_kind(map) != GW_CONF_MAP)
+        return gw_conf_fail(map, "offset: expected detectors and spans, {L1: 30ms}");
+    int count = gw_conf_count(map);
+    w->shift = calloc((size_t)count + 1, sizeof *w->shift);
+    if (!w->shift)
+        return gw_fail(GW_ENOMEM, "offset: %d entries", count);
+    for (; w->n_shifts < count; w->n_shifts++) {
+        gw_join_shift *s = &w->shift[w->n_shifts];
+        const char *key = gw_conf_key(map, w->n_shifts);
+        GW_TRY(gw_conf_get_span_ns(map, key, &s->ns));
+        s->stream = strdup(key);
+        if (!s->stream)
+            return gw_fail(GW_ENOMEM, "offset: %d entries", count);
+    }
+    return GW_OK;
+}
+
+static int replay_configure(void *self, gw_conf *conf)
+{
+    replay *r = self;
+    gw_join_wish *w = &r->wish;
+    gw_conf *node;
+    r->block_s = (gw_rate){1, 16};
+    w->start_ns = INT64_MIN;
+    w->end_ns = INT64_MAX;
+    GW_TRY(gw_conf_need(conf, "files", &node));
+    GW_TRY(read_list(conf, "files", &w->file, &w->n_files));
+    GW_TRY(read_list(conf, "detectors", &w->detector, &w->n_detectors));
+    GW_TRY(read_list(conf, "channels", &w->channel, &w->n_channels));
+    GW_TRY(read_shifts(conf, w));
+    GW_TRY(gw_conf_get_span(conf, "block", &r->block_s));
+    GW_TRY(gw_conf_get_double(conf, "pace", 0, 1e6, &r->pace));
+    GW_TRY(gw_conf_get_gps_ns(conf, "start", &w->start_ns));
+    GW_TRY(gw_conf_get_gps_ns(conf, "end", &w->end_ns));
+    if (gw_rate_hz(r->block_s) < 1.0 / 64 || gw_rate_hz(r->block_s) > 4)
+        return gw_conf_fail((node = gw_conf_find(conf, "block")) ? node : conf,
+                            "block: expected 1/64s to 4s");
+    if (w->start_ns >= w->end_ns)
+        return gw_conf_fail(gw_conf_find(conf, "end"), "end: is not after start");
+    return GW_OK;
+}
+
+/* ---- plan ---- */
+
+/* Samples in a block: of the configured length, doubled (up to 4 s) until that is a whole number. */
+static int block_samples(const gw_spec *s, gw_rate block_s, uint32_t *samples)
+{
+    uint64_t num = (uint64_t)s->rate.num * block_s.num, den = (uint64_t)s->rate.den * block_s.den;
+    for (double span_s = gw_rate_hz(block_s); span_s <= 4; span_s *= 2, num *= 2) {
+        if (num % den == 0 && num / den >= 1 && num / den <= 1u << 28) {
+            *samples = (uint32_t)(num / den);
+            return GW_OK;
+        }
+        if (num > UINT64_MAX / 2)
+            break;
+    }
+    return gw_fail(GW_ECONFIG,
+                   "%s: no block of %.6g s doubled up to 4 s is a whole number of samples at %.10g Hz",
+                   s->name, gw_rate_hz(block_s), gw_rate_hz(s->rate));
+}
+
+static size_t sample_bytes(const gw_spec *s)
+{
+    return (size_t)s->n_channels * gw_dtype_bytes(s->dtype);
+}
+
+static int replay_plan(void *self, gw_plan *plan)
+{
+    replay *r = self;
+    gw_join_close(&r->join);
+    GW_TRY(gw_join_open(&r->join, &r->wish));
+    if (r->join.n_streams > GW_MAX_PORTS)
+        return gw_fail(GW_ECONFIG,
+                       "%d streams in these files, at most %d: choose with 'detectors' or 'channels'",
+                       r->join.n_streams, GW_MAX_PORTS);
+    r->n_ports = r->join.n_streams;
+    plan->n_out = 0;
+    for (int i = 0; i < r->n_ports; i++) {
+        const gw_join_stream *s = &r->join.stream[i];
+        port *p = &r->port[i];
+        *p = (port){.stream = s, .at = s->start, .segment = gw_join_segment_at(s, s->start)};
+        GW_TRY(block_samples(&s->spec, r->block_s, &p->block));
+        double window = WINDOW_SECONDS * gw_rate_hz(s->spec.rate);
+        double room = (double)(WINDOW_BYTES / sample_bytes(&s->spec));
+        window = window < room ? window : room;
+        p->window = window > p->block ? (size_t)window : p->block;
+        GW_TRY(gw_spec_copy(&plan->out[i], &s->spec));
+        plan->out[i].block_samples = p->block;
+        plan->n_out = i + 1;
+        plan->memory_bytes += p->window * sample_bytes(&s->spec);
+    }
+    return GW_OK;
+}
+
+static int replay_open(void *self, gw_env *env)
+{
+    replay *r = self;
+    r->env = env;
+    for (int i = 0; i < r->n_ports; i++) {
+        port *p = &r->port[i];
+        p->buffer = calloc(p->window, sample_bytes(&p->stream->spec));
+        if (!p->buffer)
+            return gw_fail(GW_ENOMEM, "%s: %zu samples to read ahead", p->stream->spec.name, p->window);
+    }
+    return GW_OK;
+}
+
+/* ---- time ---- */
+
+static int64_t time_of(const port *p, int64_t sample)
+{
+    return gw_sample_to_ns(sample, p->stream->spec.rate, p->stream->spec.phase_ns);
+}
+
+static int64_t min64(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Where the port's next piece ends at the latest: the end of its block; of a hole that all streams share,
+ * and that nobody waits for, its end. */
+static int64_t bound(const replay *r, const port *p)
+{
+    const gw_join_stream *s = p->stream;
+    int64_t end = p->at - p->at % p->block + p->block; /* GPS 0 is long ago: no negative samples */
+    bool absent = p->segment >= s->n_segments || s->segment[p->segment].start > p->at;
+    if (absent && r->pace <= 0) {
+        int64_t hole = gw_sample_at_or_before(gw_join_hole_end(&r->join, time_of(p, p->at)), s->spec.rate,
+                                              s->spec.phase_ns);
+        end = hole > end ? hole : end;
+    }
+    return min64(end, s->end);
+}
+
+static bool is_ahead(const replay *r, const port *p, int64_t bound_ns)
+{
+    for (int i = 0; i < r->n_ports; i++) {
+        const port *q = &r->port[i];
+        if (q != p && q->at < q->stream->end && time_of(q, bound(r, q)) < bound_ns)
+            return true;
+    }
+    return false;
+}
+
+/* ---- samples ---- */
+
+typedef enum state { GOOD, HOLE, BAD } state;
+
+/* Reads the window that begins at p->at, up to a boundary of the file's chunks. */
+static int fill_window(port *p)
+{
+    if (p->at >= p->have0 && p->at < p->have1)
+        return GW_OK;
+    const gw_join_segment *g = &p->stream->segment[p->segment];
+    const int64_t chunk = gw_archive_channel_at(g->archive, g->channel[0])->chunk_samples;
+    int64_t first = p->at - g->start, end = first + (int64_t)p->window;
+    if (end - end % chunk > first)
+        end -= end % chunk;
+    end = min64(end, min64(g->end, p->stream->end) - g->start);
+    const size_t size = gw_dtype_bytes(p->stream->spec.dtype);
+    p->have0 = p->have1 = 0;
+    for (int c = 0; c < g->n_channels; c++)
+        GW_TRY(gw_archive_read(g->archive, g->channel[c], first, (size_t)(end - first),
+                               p->buffer + (size_t)c * p->window * size));
+    p->have0 = p->at;
+    p->have1 = g->start + end;
+    return GW_OK;
+}
+
+static double sample_value(const port *p, uint32_t c, int64_t sample)
+{
+    size_t i = (size_t)c * p->window + (size_t)(sample - p->have0);
+    return p->stream->spec.dtype == GW_F32 ? (double)((const float *)p->buffer)[i]
+                                           : ((const double *)p->buffer)[i];
+}
+
+/* NaN is how archives write a hole, unless they also say that the data is good; infinity never is. */
+static state sample_state(const port *p, int64_t sample, bool quality)
+{
+    state worst = GOOD;
+    for (uint32_t c = 0; c < p->stream->spec.n_channels; c++) {
+        double x = sample_value(p, c, sample);
+        if (isinf(x) || (isnan(x) && quality))
+            return BAD;
+        if (isnan(x))
+            worst = HOLE;
+    }
+    return worst;
+}
+
+/* The end of the samples from p->at on that are in one state. */
+static int64_t state_end(const port *p, int64_t limit, bool quality, state *now)
+{
+    *now = sample_state(p, p->at, quality);
+    if (*now == GOOD) { /* the usual case, channel by channel */
+        for (uint32_t c = 0; c < p->stream->spec.n_channels; c++)
+            for (int64_t i = p->at; i < limit; i++)
+                if (!isfinite(sample_value(p, c, i)))
+                    limit = i;
+        return limit;
+    }
+    int64_t i = p->at + 1;
+    while (i < limit && sample_state(p, i, quality) == *now)
+        i++;
+    return i;
+}
+
+static void complain(replay *r, port *p)
+{
+    if (p->bad1 > p->bad0)
+        gw_env_bad_input(r->env,
+                         "%s: %s: %" PRId64
+                         " samples from GPS %.6f to %.6f are not numbers although the data is "
+                         "marked good; they are left out",
+                         p->bad_file, p->stream->spec.name, p->bad1 - p->bad0,
+                         (double)time_of(p, p->bad0) * 1e-9, (double)time_of(p, p->bad1) * 1e-9);
+    p->bad0 = p->bad1 = 0;
+}
+
+static void note_bad(replay *r, port *p, int64_t end)
+{
+    const char *file = gw_archive_path(p->stream->segment[p->segment].archive);
+    if (p->bad1 != p->at || p->bad_file != file)
+        complain(r, p);
+    if (p->bad1 == p->bad0)
+        p->bad0 = p->at;
+    p->bad1 = end;
+    p->bad_file = file;
+}
+
+/* ---- pieces ---- */
+
+static void be_gap(gw_piece *piece, int64_t from, int64_t end, gw_gap_reason reason)
+{
+    piece->gap_samples = (uint64_t)(end - from);
+    piece->reason = reason;
+}
+
+/* The next piece up to `limit` at most; *end says where it ends. */
+static int make_piece(replay *r, port *p, int64_t limit, gw_piece *piece, int64_t *end)
+{
+    const gw_join_stream *s = p->stream;
+    piece->dq = GW_DQ_ALL;
+    if (p->segment >= s->n_segments || s->segment[p->segment].start > p->at) {
+        *end = p->segment < s->n_segments ? min64(limit, s->segment[p->segment].start) : limit;
+        be_gap(piece, p->at, *end, GW_GAP_ABSENT);
+        return GW_OK;
+    }
+    const gw_join_segment *g = &s->segment[p->segment];
+    const gw_archive_channel *c = gw_archive_channel_at(g->archive, g->channel[0]);
+    while (c->run[p->run].end <= p->at - g->start)
+        p->run++;
+    const gw_archive_run *run = &c->run[p->run];
+    *end = min64(limit, g->start + run->end);
+    piece->dq = run->dq;
+    piece->flags = GW_FLAG_REPLAY | run->flags;
+    if (~run->dq & (GW_DQ_NO_CBC_HW_INJ | GW_DQ_NO_BURST_HW_INJ))
+        piece->flags |= GW_FLAG_INJECTION;
+    if (run->gap != GW_GAP_NONE || ~run->dq & (GW_DQ_DATA | GW_DQ_CBC_CAT1)) {
+        be_gap(piece, p->at, *end, run->gap != GW_GAP_NONE ? run->gap : GW_GAP_QUALITY);
+        return GW_OK;
+    }
+    GW_TRY(fill_window(p));
+    state now;
+    *end = state_end(p, min64(*end, min64(p->have1, p->at + piece->capacity_samples)), c->quality, &now);
+    if (now != GOOD) {
+        be_gap(piece, p->at, *end, now == BAD ? GW_GAP_NAN : GW_GAP_ABSENT);
+        if (now == BAD)
+            note_bad(r, p, *end);
+        return GW_OK;
+    }
+    const size_t size = gw_dtype_bytes(s->spec.dtype), n = (size_t)(*end - p->at);
+    for (uint32_t k = 0; k < s->spec.n_channels; k++)
+        memcpy((char *)piece->data + k * n * size,
+               p->buffer + (k * p->window + (size_t)(p->at - p->have0)) * size, n * size);
+    piece->n_samples = (uint32_t)n;
+    return GW_OK;
+}
+
+/* Leaves a segment that has been worked off. Other ports may still read its file: it opens again by itself.
+ */
+static void next_segment(port *p)
+{
+    const gw_join_stream *s = p->stream;
+    while (p->segment < s->n_segments && s->segment[p->segment].end <= p->at) {
+        gw_archive_park(s->segment[p->segment].archive);
+        p->segment++;
+        p->run = 0;
+        p->have0 = p->have1 = 0;
+    }
+}
+
+static int replay_next(void *self, int number, gw_piece *piece)
+{
+    replay *r = self;
+    port *p = &r->port[number];
+    if (!r->started) {
+        gw_env_start(r->env, r->pace, r->join.start_ns);
+        r->started = true;
+    }
+    if (p->at >= p->stream->end) {
+        complain(r, p);
+        return GW_EEND;
+    }
+    const int64_t limit = bound(r, p);
+    piece->sample0 = p->at;
+    if (is_ahead(r, p, time_of(p, limit)))
+        return GW_OK;
+    int64_t end;
+    GW_TRY(make_piece(r, p, limit, piece, &end));
+    if (p->bad1 != end)
+        complain(r, p); /* the stretch ended before this piece */
+    /* As from a detector, a block comes as a whole at its end, in however many pieces. */
+    GW_TRY(gw_env_wait_until(r->env, time_of(p, limit)));
+    p->at = end;
+    next_segment(p);
+    return GW_OK;
+}
+
+static void free_list(char **list, int n)
+{
+    for (int i = 0; i < n; i++)
+        free(list[i]);
+    free(list);
+}
+
+static void replay_close(void *self)
+{
+    replay *r = self;
+    for (int i = 0; i < r->n_ports; i++)
+        free(r->port[i].buffer);
+    gw_join_close(&r->join);
+    free_list(r->wish.file, r->wish.n_files);
+    free_list(r->wish.detector, r->wish.n_detectors);
+    free_list(r->wish.channel, r->wish.n_channels);
+    for (int i = 0; i < r->wish.n_shifts; i++)
+        free(r->wish.shift[i].stream);
+    free(r->wish.shift);
+    *r = (replay){0};
+}
+
+const gw_kind gw_kind_replay = {
+    .kind = "replay",
+    .help = "archived HDF5 (GWOSC, GWpy, one dataset per channel, own recordings) as streams",
+    .role = GW_SOURCE,
+    .state_size = sizeof(replay),
+    .configure = replay_configure,
+    .plan = replay_plan,
+    .open = replay_open,
+    .next = replay_next,
+    .close = replay_close,
+};

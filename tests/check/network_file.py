@@ -1,0 +1,144 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The ONNX file that training writes says what torch computes: evaluated node by node, from the
+definitions of the operators, it gives the trained network's logit and arrival scores; a long stretch
+evaluated at once gives the windows' logits; a batch holds what its labels say. One line a check."""
+import os
+import sys
+import tempfile
+
+try:
+    import numpy as np
+    import onnx
+    import torch
+    from onnx import numpy_helper
+except ImportError as e:
+    print(f"skip: {e}")
+    sys.exit(77)
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "training"))
+import batches  # noqa: E402
+import evaluate  # noqa: E402
+import network as net  # noqa: E402
+
+failed = False
+
+
+def check(name, good, seen):
+    global failed
+    failed |= not good
+    print(f"{'ok  ' if good else 'FAIL'} {name}: {seen}")
+
+
+def conv(x, weight, bias, attributes):
+    """ONNX Conv, one dimension, in double precision by its definition."""
+    stride, group, (left, right) = attributes["strides"][0], attributes["group"], attributes["pads"]
+    x = np.pad(x, ((0, 0), (0, 0), (left, right)))
+    out_channels, in_channels, kernel = weight.shape
+    n = (x.shape[2] - kernel) // stride + 1
+    y = np.zeros((x.shape[0], out_channels, n))
+    each = out_channels // group
+    for g in range(group):
+        part = x[:, g * in_channels:(g + 1) * in_channels]
+        for k in range(kernel):
+            y[:, g * each:(g + 1) * each] += np.einsum(
+                "oi,bin->bon", weight[g * each:(g + 1) * each, :, k],
+                part[:, :, k:k + stride * (n - 1) + 1:stride])
+    return y + bias[None, :, None]
+
+
+def run_onnx(path, x):
+    model = onnx.load(path)
+    values = {w.name: numpy_helper.to_array(w).astype(np.float64 if w.data_type == 1 else np.int64)
+              for w in model.graph.initializer}
+    values["strain"] = x.astype(np.float64)
+    for node in model.graph.node:
+        a = {p.name: onnx.helper.get_attribute_value(p) for p in node.attribute}
+        i = [values[name] for name in node.input]
+        if node.op_type == "Conv":
+            y = conv(*i, a)
+        elif node.op_type == "Relu":
+            y = np.maximum(i[0], 0)
+        elif node.op_type == "Add":
+            y = i[0] + i[1]
+        elif node.op_type == "Slice":
+            y = i[0][:, :, int(i[1][0]):]
+        elif node.op_type == "GlobalAveragePool":
+            y = i[0].mean(2, keepdims=True)
+        elif node.op_type == "Flatten":
+            y = i[0].reshape(i[0].shape[0], -1)
+        elif node.op_type == "Gemm":
+            y = i[0] @ (i[1].T if a.get("transB") else i[1]) + i[2]
+        else:
+            raise ValueError(node.op_type)
+        values[node.output[0]] = y
+    return values["logit"], values["arrival"], model
+
+
+def random_network():
+    torch.manual_seed(5)
+    n = net.Network(16)
+    for m in n.modules():  # as if trained: statistics and scales that are not 0 and 1
+        if isinstance(m, torch.nn.BatchNorm2d):
+            m.weight.data.uniform_(0.5, 1.5)
+            m.bias.data.uniform_(-0.3, 0.3)
+            m.running_mean.uniform_(-0.2, 0.2)
+            m.running_var.uniform_(0.5, 1.5)
+    n.head.weight.data.mul_(30)
+    n.score2.weight.data.mul_(30)
+    return n.eval()
+
+
+def main():
+    torch.set_num_threads(1)
+    n = random_network()
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((1, 2, net.WINDOW)).astype(np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "random.onnx")
+        net.write_onnx(n, path, {"name": "random", "smoothing_frames": 4, "whitening": "none"})
+        logit, arrival, model = run_onnx(path, x)
+        size = os.path.getsize(path)
+    with torch.no_grad():
+        features = n.features(torch.from_numpy(x))
+        want = float(n(torch.from_numpy(x))[0])
+        scores = n.arrival(features.reshape(2, -1, 1, features.shape[3])).numpy()
+    check("logit of the file is torch's", abs(float(logit[0, 0]) - want) < 1e-5 * max(1, abs(want)),
+          f"{float(logit[0, 0]):.6f} {want:.6f}")
+    worst = np.abs(arrival[0] - scores).max()
+    check("arrival scores are torch's", arrival.shape == (1, 2, 192) and worst < 1e-4, f"{worst:.1e}")
+    check("the file is under 2 MB", size < 2e6, size)
+    keys = {p.key for p in model.metadata_props}
+    need = {"gwstream." + k for k in ("format", "name", "detectors", "sample_rate", "window_samples",
+                                      "hop_samples", "smoothing_frames", "pooling", "whitening")}
+    check("the metadata is there", need <= keys, sorted(need - keys))
+
+    long = torch.from_numpy(rng.standard_normal((1, 2, 4 * net.WINDOW)).astype(np.float32))
+    with torch.no_grad():
+        dense = n.dense(n.features(long))[0].numpy()
+        ends = np.arange(net.WINDOW, long.shape[2] + 1, 7 * net.HOP)
+        one = np.array([float(n(long[:, :, e - net.WINDOW:e])[0]) for e in ends])
+    worst = np.abs(dense[ends // net.HOP - 1] - one).max()
+    check("a long stretch gives the windows' logits", worst < 1e-5, f"{worst:.1e}")
+    n.pool_frames = 48
+    try:
+        n.check()
+        check("a pool that sees the padding is refused", False, "accepted")
+    except ValueError as e:
+        check("a pool that sees the padding is refused", True, e)
+
+    g = batches.glitch(rng, 12.0)
+    check("a glitch has its SNR", abs(np.sqrt(np.sum(g * g)) - 12) < 1e-6, np.sqrt(np.sum(g * g)))
+    counts = np.zeros(400, int)
+    counts[[100, 200, 300]] = [1000, 30, 2]
+    bar = evaluate.threshold(counts, 86400 * 3.0, 1 / 86400)
+    check("the threshold of 1 a day: 2 louder in 3 days", abs(bar - (-10 + 201 * 0.05)) < 1e-9, bar)
+    y = np.full(32 * 60, -5.0, np.float32)
+    y[[100, 200, 1000]] = [3, 4, 2]  # 100 and 200 lie within 8 s
+    top = evaluate.cluster_maxima(y)
+    check("one maximum a cluster", sorted(top[top > 0].tolist()) == [2, 4], top.tolist())
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * The journal: what is written is read back (by SQLite's own functions as well as ours), names are given
+ * once, figures are right, and what is no journal is refused and left alone. */
+#include "pipeline/block.h"
+#include "sinks/journal.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <sqlite3.h>
+
+static char dir[] = "/tmp/gw-journal-XXXXXX", path[64];
+#define AT 1400000000
+
+static int make_dir(void **state)
+{
+    (void)state;
+    return mkdtemp(strcpy(dir, "/tmp/gw-journal-XXXXXX"))
+               ? (snprintf(path, sizeof path, "%s/j.sqlite", dir), 0)
+               : -1;
+}
+
+static int remove_dir(void **state)
+{
+    (void)state;
+    char command[128];
+    snprintf(command, sizeof command, "rm -rf '%s'", dir);
+    return system(command);
+}
+
+/* An event whose every field is different from every other's. */
+static gw_event an_event(const char *id, gw_phase phase, double gps)
+{
+    gw_event e = {.phase = phase,
+                  .gps_ns = (int64_t)llround(gps * 1e9),
+                  .detectors = "H1,L1",
+                  .stream = "search",
+                  .statistic = 7.25,
+                  .noise_rate_hz = 3.6e-6,
+                  .background_s = 259200,
+                  .alert = true,
+                  .dq = GW_DQ_ALL,
+                  .model = "bbh-small",
+                  .model_hash = "0123456789abcdef",
+                  .card_hash = "fedcba98",
+                  .pace = 1,
+                  .anchor_wall_ns = INT64_C(1500000000) * GW_SECOND_NS,
+                  .anchor_data_ns = INT64_C(1400000000) * GW_SECOND_NS,
+                  .detail = "{\"a\":\"it's\"}"};
+    snprintf(e.id, sizeof e.id, "%s", id);
+    int64_t shift = e.anchor_wall_ns - e.anchor_data_ns;
+    e.due_ns = e.gps_ns + 40000000;
+    e.ingest_ns = e.due_ns + shift + 1000000;
+    e.decided_ns = e.ingest_ns + 20000000;
+    return e;
+}
+
+/* Puts and publishes, `latency_s` after the merger. Returns whether it was there already. */
+static bool commit(gw_journal *j, gw_event e, double latency_s)
+{
+    int serial = 0;
+    bool published = false;
+    char json[GW_JOURNAL_JSON_BYTES];
+    assert_int_equal(gw_journal_put(j, &e, &serial, &published), 0);
+    int64_t at = e.gps_ns + e.anchor_wall_ns - e.anchor_data_ns + (int64_t)llround(latency_s * 1e9);
+    if (!published) {
+        assert_true(gw_journal_json(&e, serial, at, false, json, sizeof json) > 0);
+        assert_int_equal(gw_journal_mark(j, &e, serial, at, false, json), 0);
+    }
+    return published;
+}
+
+/* One value out of the file, past all our code. */
+static const char *ask(const char *sql)
+{
+    static char text[512];
+    sqlite3 *db;
+    sqlite3_stmt *s;
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &s, NULL), SQLITE_OK);
+    int rc = sqlite3_step(s);
+    const unsigned char *v = rc == SQLITE_ROW ? sqlite3_column_text(s, 0) : NULL;
+    snprintf(text, sizeof text, "%s", v ? (const char *)v : "-");
+    sqlite3_finalize(s);
+    sqlite3_close(db);
+    return text;
+}
+
+static void run_sql(const char *sql)
+{
+    sqlite3 *db;
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+}
+
+static int copy_row(void *to, const gw_journal_row *row)
+{
+    memcpy(to, row, sizeof *row);
+    return 0;
+}
+
+static void every_field_comes_back(void **state)
+{
+    (void)state;
+    gw_journal *j = NULL;
+    assert_int_equal(gw_journal_open(&j, path), 0);
+    gw_event e = an_event("G0011", GW_PHASE_FINAL, AT);
+    e.gps_ns += 439512345;
+    e.decided_ns = GW_NOT_KNOWN_NS;
+    commit(j, e, 0.25);
+    gw_journal_close(&j);
+    assert_null(j);
+
+    assert_string_equal(ask("SELECT id || ' ' || phase || ' ' || serial FROM events"), "G0011 final 1");
+    assert_string_equal(ask("SELECT gps_ns FROM events"), "1400000000439512345");
+    assert_string_equal(
+        ask("SELECT decided_ns IS NULL AND statistic = 7.25 AND dq = 2031743 AND alert FROM events"), "1");
+    assert_string_equal(ask("SELECT round(latency_s, 6) FROM events"), "0.25");
+    assert_string_equal(ask("SELECT detail FROM events"), "{\"a\":\"it's\"}");
+    assert_string_equal(ask("PRAGMA journal_mode"), "wal");
+    assert_string_equal(ask("PRAGMA integrity_check"), "ok");
+    /* the text as published, read by a JSON reader that is not ours */
+    assert_string_equal(ask("SELECT json_valid(json) FROM events"), "1");
+    assert_string_equal(
+        ask("SELECT json_extract(json, '$.serial') || json_extract(json, '$.id') FROM events"), "1G0011");
+
+    gw_journal_row r;
+    assert_int_equal(gw_journal_open_read(&j, path), 0);
+    assert_int_equal(gw_journal_each(j, &(gw_journal_query){.id = "G00"}, copy_row, &r), 0);
+    gw_journal_close(&j);
+    assert_memory_equal(&r.event, &e, sizeof e);
+    assert_int_equal(r.serial, 1);
+    assert_true(isnan(r.first_latency_s));
+}
+
+static int count_rows(void *n, const gw_journal_row *row)
+{
+    (void)row;
+    ++*(int *)n;
+    return 0;
+}
+
+static void a_replay_adds_nothing(void **state)
+{
+    (void)state;
+    for (int run = 1; run <= 3; run++) {
+        gw_journal *j = NULL;
+        assert_int_equal(gw_journal_open(&j, path), 0);
+        assert_int_equal(gw_journal_run(j), run);
+        for (int i = 0; i < 5; i++) { /* first, three updates, final */
+            gw_phase p = i == 0 ? GW_PHASE_FIRST : i == 4 ? GW_PHASE_FINAL : GW_PHASE_UPDATE;
+            assert_int_equal(commit(j, an_event("Gaa", p, AT + i * 0.01), 0.2), run > 1);
+        }
+        gw_event truth = an_event("", GW_PHASE_INJECTION, AT + 0.012);
+        assert_int_equal(gw_journal_put_injection(j, &truth), 0);
+        gw_journal_summary s;
+        assert_int_equal(gw_journal_summarise(j, run, &s), 0);
+        assert_int_equal(
+            s.phases[GW_PHASE_FIRST] + 10 * s.phases[GW_PHASE_UPDATE] + 100 * s.phases[GW_PHASE_FINAL], 131);
+        assert_int_equal(s.timed, run == 1); /* what was published long ago has no latency today */
+        assert_int_equal(s.injections * 10 + s.found, 11);
+        gw_journal_close(&j);
+        assert_string_equal(ask("SELECT count(*) || ' ' || max(serial) || ' ' || max(last_run) FROM events"),
+                            run == 1   ? "5 3 1"
+                            : run == 2 ? "5 3 2"
+                                       : "5 3 3");
+        assert_string_equal(ask("SELECT count(*) FROM injections"), "1");
+    }
+}
+
+static void what_was_not_published_is_pending(void **state)
+{
+    (void)state;
+    gw_journal *j = NULL;
+    int serial, n = 0;
+    bool published;
+    assert_int_equal(gw_journal_open(&j, path), 0);
+    commit(j, an_event("Gaa", GW_PHASE_FIRST, AT), 0.2);
+    gw_event e = an_event("Gaa", GW_PHASE_UPDATE, AT);
+    assert_int_equal(gw_journal_put(j, &e, &serial, &published), 0);
+    assert_int_equal(gw_journal_each(j, &(gw_journal_query){.pending = true}, count_rows, &n), 0);
+    assert_int_equal(n, 1);
+    gw_journal_close(&j);
+
+    assert_int_equal(gw_journal_open(&j, path), 0);
+    gw_journal_row r = {0};
+    assert_int_equal(gw_journal_each(j, &(gw_journal_query){.pending = true}, copy_row, &r), 0);
+    assert_memory_equal(&r.event, &e, sizeof e);
+    char json[GW_JOURNAL_JSON_BYTES];
+    assert_true(gw_journal_json(&e, 1, e.gps_ns, true, json, sizeof json) > 0);
+    assert_int_equal(gw_journal_mark(j, &e, 1, e.gps_ns, true, json), 0);
+    assert_int_equal(gw_journal_put(j, &e, &serial, &published), 0);
+    assert_true(published && serial == 1);
+    n = 0;
+    assert_int_equal(gw_journal_each(j, &(gw_journal_query){.pending = true}, count_rows, &n), 0);
+    assert_int_equal(n, 0);
+    gw_journal_close(&j);
+    assert_string_equal(
+        ask("SELECT json_extract(json, '$.wall.recovered') FROM events WHERE phase = 'update'"), "1");
+    assert_string_equal(ask("SELECT json_type(json, '$.wall.latency') FROM events WHERE phase = 'update'"),
+                        "object");
+}
+
+static void the_figures_of_a_run(void **state)
+{
+    (void)state;
+    gw_journal *j = NULL;
+    assert_int_equal(gw_journal_open(&j, path), 0);
+    static const double latency[] = {0.30, 0.10, 0.20, 0.90};
+    for (int i = 0; i < 4; i++) {
+        char id[16];
+        snprintf(id, sizeof id, "G%d", i);
+        commit(j, an_event(id, GW_PHASE_FIRST, AT + 10 * i), latency[i]);
+        commit(j, an_event(id, i == 3 ? GW_PHASE_RETRACTED : GW_PHASE_FINAL, AT + 10 * i + 0.004), 1);
+    }
+    /* found, found by an earlier event, too far, near a retracted one, twice the same */
+    static const double truth[] = {0.002, 9.990, 20.505, 30, 0.002};
+    for (int i = 0; i < 5; i++) {
+        gw_event t = an_event("", GW_PHASE_INJECTION, AT + truth[i]);
+        snprintf(t.detail, sizeof t.detail, "{\"network_snr\":%g}", 8 + truth[i]);
+        assert_int_equal(gw_journal_put_injection(j, &t), 0);
+    }
+    gw_journal_close(&j);
+
+    gw_journal_summary s;
+    assert_int_equal(gw_journal_summarise_file(path, &s), 0);
+    assert_int_equal(s.run, 1);
+    assert_int_equal(s.events, 4);
+    assert_int_equal(s.alerts, 4);
+    assert_int_equal(s.timed, 4);
+    assert_true(fabs(s.latency_median_s - 0.25) < 1e-9 && fabs(s.latency_max_s - 0.9) < 1e-9);
+    assert_int_equal(s.injections, 4);
+    assert_int_equal(s.found, 2);
+    assert_true(fabs(s.offset_max_s - 0.014) < 1e-6);
+    char text[512];
+    assert_non_null(
+        strstr(gw_journal_summary_text(&s, text, sizeof text), "median 250 ms, longest 900 ms (of 4)"));
+    assert_non_null(strstr(text, "2 of 4 found, event time within 14.0 ms"));
+}
+
+static void refuse(const char *file, int err, const char *says)
+{
+    gw_journal *j = NULL;
+    int got = gw_journal_open(&j, file);
+    if (got != err || !strstr(gw_err_detail(), says) || !strstr(gw_err_detail(), file))
+        fail_msg("%s: got %s '%s', want %s '%s'", file, gw_err_name(got), gw_err_detail(), gw_err_name(err),
+                 says);
+    assert_null(j);
+}
+
+static void what_is_no_journal_is_refused(void **state)
+{
+    (void)state;
+    char other[80];
+    gw_journal *j = NULL;
+
+    refuse(dir, GW_EACCESS, "is a directory");
+    snprintf(other, sizeof other, "%s/none/j.sqlite", dir);
+    refuse(other, GW_EMISSING, "No such file");
+    refuse("/proc/gw-j.sqlite", GW_EMISSING, "No such file"); /* nobody can write there */
+    assert_int_equal(gw_journal_open_read(&j, path), GW_EMISSING);
+    assert_null(j);
+
+    FILE *f = fopen(path, "w");
+    fputs("id,phase\nnot an SQLite file, though long enough to have had a header of one hundred bytes at its "
+          "start,"
+          " if it had been one\n",
+          f);
+    long size = ftell(f);
+    fclose(f);
+    refuse(path, GW_EFORMAT, "not an SQLite file");
+    assert_int_equal(gw_journal_open_read(&j, path), GW_EFORMAT);
+    struct stat st;
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_size, size); /* untouched */
+    assert_int_equal(unlink(path), 0);
+
+    run_sql("CREATE TABLE bookmarks (url TEXT)");
+    refuse(path, GW_EFORMAT, "of another program");
+    assert_string_equal(ask("SELECT count(*) FROM sqlite_master"), "1");
+    assert_int_equal(unlink(path), 0);
+
+    assert_int_equal(gw_journal_open(&j, path), 0);
+    refuse(path, GW_EBUSY, "another gwstream is writing it");
+    gw_journal_close(&j);
+    run_sql("UPDATE schema SET version = 7");
+    refuse(path, GW_ENOTSUP, "newer gwstream");
+    assert_int_equal(gw_journal_open_read(&j, path), GW_ENOTSUP);
+    run_sql("UPDATE schema SET version = 1; PRAGMA wal_checkpoint(TRUNCATE)");
+
+    f = fopen(path, "r+"); /* a file whose first page is there and whose others are noise */
+    fseek(f, 4096, SEEK_SET);
+    for (int i = 0; i < 20000; i++)
+        fputc(i * 73 % 251, f);
+    fclose(f);
+    refuse(path, GW_EFORMAT, "damaged");
+    snprintf(other, sizeof other, "%s-lock", path);
+    assert_int_not_equal(access(other, F_OK), 0);
+}
+
+static void a_locked_journal_is_busy(void **state)
+{
+    (void)state;
+    gw_journal *j = NULL;
+    sqlite3 *db;
+    int serial;
+    bool published;
+    assert_int_equal(gw_journal_open(&j, path), 0);
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+    gw_event e = an_event("Gaa", GW_PHASE_FIRST, AT);
+    int64_t start = gw_monotonic_ns();
+    assert_int_equal(gw_journal_put(j, &e, &serial, &published), GW_EBUSY);
+    assert_true(gw_monotonic_ns() - start > 4 * GW_SECOND_NS);
+    assert_non_null(strstr(gw_err_detail(), path));
+    assert_int_equal(sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+    assert_int_equal(gw_journal_put(j, &e, &serial, &published), 0); /* and works again */
+    gw_journal_close(&j);
+}
+
+static void a_full_disk_is_said(void **state)
+{
+    (void)state;
+    gw_journal *j = NULL;
+    assert_int_equal(gw_journal_open(&j, path), 0);
+    struct rlimit old, tight = {.rlim_cur = 160000};
+    getrlimit(RLIMIT_FSIZE, &old);
+    tight.rlim_max = old.rlim_max;
+    signal(SIGXFSZ, SIG_IGN);
+    setrlimit(RLIMIT_FSIZE, &tight);
+    int err = 0, n = 0, serial;
+    bool published;
+    for (; err == 0 && n < 1000; n++) {
+        char id[16];
+        snprintf(id, sizeof id, "G%d", n);
+        gw_event e = an_event(id, GW_PHASE_FIRST, AT + n);
+        err = gw_journal_put(j, &e, &serial, &published);
+    }
+    setrlimit(RLIMIT_FSIZE, &old);
+    assert_int_equal(err, GW_EIO);
+    assert_true(n > 1);
+    char want[32];
+    snprintf(want, sizeof want, "%d", n - 1);
+    gw_journal_close(&j);
+    assert_string_equal(ask("SELECT count(*) FROM events"), want); /* all that were promised */
+    assert_string_equal(ask("PRAGMA integrity_check"), "ok");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(every_field_comes_back, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(a_replay_adds_nothing, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(what_was_not_published_is_pending, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(the_figures_of_a_run, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(what_is_no_journal_is_refused, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(a_locked_journal_is_busy, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(a_full_disk_is_said, make_dir, remove_dir),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,399 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * The runner and the graph, with small kinds of our own: hops on the absolute grid whatever the blocks,
+ * history, holes widened by it, alignment of two streams, events, a stage that fails, a stop. */
+#include "pipeline/graph.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+/* -- a source of two streams: the sample's value is its number; a hole in one of them ----------------- */
+
+typedef struct counter {
+    int64_t block, from, to, hole_from, hole_to, at[2];
+    bool endless;
+} counter;
+
+static int counter_configure(void *self, gw_conf *c)
+{
+    counter *s = self;
+    s->block = 10;
+    s->to = 1000;
+    GW_TRY(gw_conf_get_int(c, "block", 1, 1000, &s->block));
+    GW_TRY(gw_conf_get_int(c, "from", 0, 1000, &s->from));
+    GW_TRY(gw_conf_get_int(c, "to", 1, 1000000, &s->to));
+    GW_TRY(gw_conf_get_int(c, "hole_from", 0, 100000, &s->hole_from));
+    GW_TRY(gw_conf_get_int(c, "hole_to", 0, 100000, &s->hole_to));
+    return gw_conf_get_bool(c, "endless", &s->endless);
+}
+
+static int counter_plan(void *self, gw_plan *p)
+{
+    counter *s = self;
+    p->n_out = 2;
+    for (int i = 0; i < 2; i++) {
+        p->out[i] = (gw_spec){.rate = {100, 1}, .dtype = GW_F64, .block_samples = (uint32_t)s->block};
+        snprintf(p->out[i].detector, sizeof p->out[i].detector, i ? "L1" : "H1");
+        const char *name = i ? "L1:X" : "H1:X";
+        GW_TRY(gw_spec_set_channels(&p->out[i], 1, &name));
+        s->at[i] = s->from;
+    }
+    return GW_OK;
+}
+
+static int counter_open(void *self, gw_env *env)
+{
+    (void)self;
+    gw_env_start(env, 0, 0);
+    return GW_OK;
+}
+
+static int counter_next(void *self, int port, gw_piece *p)
+{
+    counter *s = self;
+    int64_t at = s->at[port];
+    if (at >= s->to && !s->endless)
+        return GW_EEND;
+    p->sample0 = at;
+    if (port == 1 && at >= s->hole_from && at < s->hole_to) {
+        p->gap_samples = (uint64_t)(s->hole_to - at);
+        p->reason = GW_GAP_ABSENT;
+        s->at[port] = s->hole_to;
+        return GW_OK;
+    }
+    int64_t end = (at / s->block + 1) * s->block;
+    end = end > s->to && !s->endless ? s->to : end;
+    if (port == 1 && at < s->hole_from && end > s->hole_from)
+        end = s->hole_from;
+    p->n_samples = (uint32_t)(end - at);
+    for (int64_t i = at; i < end; i++)
+        ((double *)p->data)[i - at] = (double)i;
+    s->at[port] = end;
+    return GW_OK;
+}
+
+static const gw_kind kind_counter = {.kind = "counter", .role = GW_SOURCE, .state_size = sizeof(counter),
+                                     .configure = counter_configure, .plan = counter_plan, .open = counter_open,
+                                     .next = counter_next};
+
+/* -- a stage: sum of a sample and the one `history` before it, `late` samples behind ------------------ */
+
+typedef struct summer {
+    int64_t hop, history, late, fail_at, gaps;
+    gw_env *env;
+} summer;
+
+static int summer_configure(void *self, gw_conf *c)
+{
+    summer *s = self;
+    s->hop = 10;
+    s->fail_at = -1;
+    GW_TRY(gw_conf_get_int(c, "hop", 0, 1000, &s->hop));
+    GW_TRY(gw_conf_get_int(c, "history", 0, 1000, &s->history));
+    GW_TRY(gw_conf_get_int(c, "late", 0, 1000, &s->late));
+    return gw_conf_get_int(c, "fail_at", 0, 100000, &s->fail_at);
+}
+
+static int summer_plan(void *self, gw_plan *p)
+{
+    summer *s = self;
+    for (int i = 0; i < p->n_in; i++) {
+        p->hop[i] = (uint32_t)s->hop;
+        p->history[i] = (uint32_t)s->history;
+    }
+    p->n_out = 1;
+    GW_TRY(gw_spec_copy(&p->out[0], &p->in[0]));
+    p->out[0].name[0] = '\0';
+    if (p->n_in > 1)
+        p->out[0].detector[0] = '\0';
+    if (s->hop)
+        p->out[0].block_samples = (uint32_t)s->hop;
+    p->delay_ns = s->late * 10000000;
+    return GW_OK;
+}
+
+static int summer_open(void *self, gw_env *env)
+{
+    ((summer *)self)->env = env;
+    return GW_OK;
+}
+
+static int summer_step(void *self, const gw_view *in, gw_out *out)
+{
+    summer *s = self;
+    const double *x = in[0].data;
+    if (s->fail_at >= 0 && in[0].sample0 + in[0].n_samples > s->fail_at)
+        return gw_fail(GW_EFORMAT, "told to fail");
+    for (uint32_t i = 0; i < in[0].n_samples; i++) {
+        if (x[i] != (double)(in[0].sample0 + i))
+            return gw_fail(GW_EBUG, "sample %g at %lld", x[i], (long long)(in[0].sample0 + i));
+        ((double *)out[0].data)[i] = x[i] + x[(int64_t)i - s->history];
+    }
+    out[0].n_samples = in[0].n_samples;
+    out[0].sample0 = in[0].sample0 - s->late;
+    return GW_OK;
+}
+
+static int summer_gap(void *self, int port, const gw_hole *hole)
+{
+    (void)port;
+    (void)hole;
+    ((summer *)self)->gaps++;
+    gw_event e = {.phase = GW_PHASE_FINAL, .gps_ns = hole->sample0};
+    return gw_env_emit(((summer *)self)->env, &e);
+}
+
+static const gw_kind kind_sum = {.kind = "sum", .role = GW_STAGE, .per_stream = true, .makes_events = true,
+                                 .state_size = sizeof(summer), .configure = summer_configure, .plan = summer_plan,
+                                 .open = summer_open, .step = summer_step, .gap = summer_gap};
+static const gw_kind kind_both = {.kind = "both", .role = GW_STAGE, .makes_events = true,
+                                  .state_size = sizeof(summer), .configure = summer_configure, .plan = summer_plan,
+                                  .open = summer_open, .step = summer_step, .gap = summer_gap};
+
+/* -- a sink that remembers --------------------------------------------------------------------------- */
+
+enum { KEEP = 4000 };
+
+static struct {
+    double value[2][KEEP];
+    int64_t first[2], end[2], lost[2];
+    int events, drains;
+    bool tiles;
+} seen;
+
+static int keep_take(void *self, int port, const gw_view *v)
+{
+    (void)self;
+    if (seen.first[port] < 0)
+        seen.first[port] = seen.end[port] = v->sample0;
+    seen.tiles &= v->sample0 == seen.end[port];
+    for (uint32_t i = 0; i < v->n_samples && v->sample0 + i < KEEP; i++)
+        if (v->sample0 + i >= 0)
+            seen.value[port][v->sample0 + i] = ((const double *)v->data)[i];
+    seen.end[port] = v->sample0 + v->n_samples;
+    return GW_OK;
+}
+
+static int keep_gap(void *self, int port, const gw_hole *h)
+{
+    (void)self;
+    if (seen.first[port] < 0)
+        seen.first[port] = seen.end[port] = h->sample0;
+    seen.tiles &= h->sample0 == seen.end[port];
+    seen.lost[port] += (int64_t)h->samples;
+    seen.end[port] = h->sample0 + (int64_t)h->samples;
+    return GW_OK;
+}
+
+static int keep_event(void *self, const gw_event *e)
+{
+    (void)self;
+    (void)e;
+    seen.events++;
+    return GW_OK;
+}
+
+static int keep_drain(void *self, gw_out *out)
+{
+    (void)self;
+    (void)out;
+    seen.drains++;
+    return GW_OK;
+}
+
+static const gw_kind kind_keep = {.kind = "keep", .role = GW_SINK, .takes_events = true, .take = keep_take,
+                                  .gap = keep_gap, .event = keep_event, .drain = keep_drain};
+
+static int mute_take(void *self, int port, const gw_view *v)
+{
+    (void)self;
+    (void)port;
+    (void)v;
+    return GW_OK;
+}
+
+static const gw_kind kind_mute = {.kind = "mute", .role = GW_SINK, .take = mute_take};
+
+const gw_kind *const gw_kinds[] = {&kind_counter, &kind_sum, &kind_both, &kind_keep, &kind_mute, NULL};
+
+const gw_kind *gw_kind_find(const char *word)
+{
+    for (int i = 0; gw_kinds[i]; i++)
+        if (strcmp(gw_kinds[i]->kind, word) == 0)
+            return gw_kinds[i];
+    return NULL;
+}
+
+static int run(const char *yaml)
+{
+    memset(&seen, 0, sizeof seen);
+    seen.tiles = true;
+    seen.first[0] = seen.first[1] = -1;
+    for (int p = 0; p < 2; p++)
+        for (int i = 0; i < KEEP; i++)
+            seen.value[p][i] = -1;
+    gw_graph *g;
+    int err = gw_graph_parse(&g, "test", yaml);
+    if (err != GW_OK)
+        return err;
+    err = gw_graph_start(g);
+    assert_int_equal(err, GW_OK);
+    assert_true(gw_graph_wait(g, 20000));
+    uint64_t bad;
+    err = gw_graph_result(g, &bad);
+    char detail[512];
+    snprintf(detail, sizeof detail, "%s", gw_err_detail());
+    gw_graph_free(&g);
+    return err == GW_OK ? GW_OK : gw_fail(err, "%s", detail);
+}
+
+/* -- tests ------------------------------------------------------------------------------------------- */
+
+static void test_hops_do_not_depend_on_blocks(void **state)
+{
+    (void)state;
+    static const int blocks[] = {1, 3, 7, 10, 64, 1000};
+    for (size_t b = 0; b < sizeof blocks / sizeof blocks[0]; b++) {
+        for (int history = 0; history < 30; history += 14) {
+            char yaml[512];
+            snprintf(yaml, sizeof yaml,
+                     "sources: {a: {kind: counter, block: %d, from: 13, to: 777}}\n"
+                     "stages: {s: {kind: sum, from: a, hop: 20, history: %d, late: 5}}\n"
+                     "sinks: {k: {kind: keep, from: s}}\n",
+                     blocks[b], history);
+            assert_int_equal(run(yaml), GW_OK);
+            assert_true(seen.tiles);
+            assert_int_equal(seen.drains, 1);
+            /* the first whole hop with its history behind it, on the grid; five samples late */
+            int64_t first = history == 0 ? 20 : history == 14 ? 40 : 60;
+            assert_int_equal(seen.end[0], 760 - 5);
+            for (int64_t i = 0; i < 755; i++)
+                assert_true(seen.value[0][i] == (i + 5 < first ? -1 : (double)(2 * (i + 5) - history)));
+        }
+    }
+}
+
+static void test_blocks_as_they_come(void **state)
+{
+    (void)state;
+    assert_int_equal(run("sources: {a: {kind: counter, block: 7, to: 100, hole_from: 30, hole_to: 50}}\n"
+                         "stages: {s: {kind: sum, from: a, hop: 0}}\n"
+                         "sinks: {k: {kind: keep, from: s}}\n"),
+                     GW_OK);
+    assert_true(seen.tiles);
+    assert_int_equal(seen.end[0], 100);
+    assert_int_equal(seen.lost[0], 0);
+    assert_int_equal(seen.lost[1], 20);
+    assert_true(seen.value[0][99] == 198 && seen.value[1][29] == 58 && seen.value[1][50] == 100);
+}
+
+static void test_hole_is_widened_by_history(void **state)
+{
+    (void)state;
+    assert_int_equal(run("sources: {a: {kind: counter, block: 10, to: 1000, hole_from: 303, hole_to: 404}}\n"
+                         "stages: {s: {kind: sum, from: a, hop: 10, history: 25}}\n"
+                         "sinks: {k: {kind: keep, from: s}}\n"),
+                     GW_OK);
+    assert_true(seen.tiles);
+    assert_true(seen.value[1][299] == 2 * 299 - 25);
+    for (int i = 300; i < 430; i++) /* 404 + 25 = 429: the next hop begins at 430 */
+        assert_true(seen.value[1][i] == -1);
+    assert_true(seen.value[1][430] == 2 * 430 - 25);
+    assert_true(seen.value[0][350] == 2 * 350 - 25); /* the other detector does not suffer */
+    assert_int_equal(seen.lost[1], 30 + 130);        /* the first hops had no history either */
+    assert_int_equal(seen.end[1], 1000);
+    assert_int_equal(seen.events, 1); /* gap() was called once, and its event came through */
+}
+
+static void test_two_streams_are_aligned(void **state)
+{
+    (void)state;
+    assert_int_equal(run("sources: {a: {kind: counter, block: 9, to: 1000, hole_from: 303, hole_to: 404}}\n"
+                         "stages: {early: {kind: sum, from: a, hop: 3, late: 3}, s: {kind: both, from: a, hop: 50}}\n"
+                         "sinks: {k: {kind: keep, from: s}, l: {kind: mute, from: early.L1}}\n"),
+                     GW_OK);
+    assert_int_equal(run("sources: {a: {kind: counter, block: 9, to: 1000, hole_from: 303, hole_to: 404}}\n"
+                         "stages: {s: {kind: both, from: a, hop: 50}}\n"
+                         "sinks: {k: {kind: keep, from: s}}\n"),
+                     GW_OK);
+    assert_true(seen.tiles);
+    assert_true(seen.value[0][299] == 2 * 299);
+    for (int i = 300; i < 450; i++)
+        assert_true(seen.value[0][i] == -1);
+    assert_true(seen.value[0][450] == 2 * 450);
+    assert_int_equal(seen.events, 1);
+}
+
+static void test_failure_names_the_stage(void **state)
+{
+    (void)state;
+    assert_int_equal(run("sources: {a: {kind: counter, endless: true}}\n"
+                         "stages: {s: {kind: sum, from: a, fail_at: 500}}\n"
+                         "sinks: {k: {kind: keep, from: s}}\n"),
+                     GW_EFORMAT);
+    assert_non_null(strstr(gw_err_detail(), "told to fail"));
+    assert_non_null(strstr(gw_err_detail(), "s.")); /* s.H1 or s.L1, whichever comes first */
+    assert_true(seen.tiles);
+}
+
+static void test_stop_drains(void **state)
+{
+    (void)state;
+    gw_graph *g;
+    memset(&seen, 0, sizeof seen);
+    seen.tiles = true;
+    assert_int_equal(gw_graph_parse(&g, "test",
+                                    "sources: {a: {kind: counter, endless: true}}\n"
+                                    "stages: {s: {kind: sum, from: a}}\n"
+                                    "sinks: {k: {kind: keep, from: s}}\n"),
+                     GW_OK);
+    assert_int_equal(gw_graph_start(g), GW_OK);
+    assert_false(gw_graph_wait(g, 100));
+    gw_graph_stop(g);
+    assert_true(gw_graph_wait(g, 10000));
+    assert_int_equal(seen.drains, 1);
+    assert_true(seen.tiles && seen.end[0] > 0 && llabs(seen.end[0] - seen.end[1]) <= 20);
+    gw_graph_free(&g);
+}
+
+static void bad(const char *yaml, const char *say)
+{
+    gw_graph *g = NULL;
+    int err = gw_graph_parse(&g, "bad.yaml", yaml);
+    assert_int_equal(err, GW_ECONFIG);
+    if (!strstr(gw_err_detail(), say))
+        fail_msg("'%s' does not say '%s'", gw_err_detail(), say);
+    assert_null(g);
+}
+
+static void test_bad_graphs(void **state)
+{
+    (void)state;
+    bad("sources: {a: {kind: counter}}\n", "at least one sink");
+    bad("sinks: {k: {kind: keep, from: a}}\n", "at least one source");
+    bad("sources: {a: {kind: nothing}}\n", "bad.yaml:1:");
+    bad("sources: {a: {kind: counter}}\nsinks: {k: {kind: keep, from: b}}\n", "does not exist");
+    bad("sources: {a: {kind: counter}}\nsinks: {k: {kind: keep, from: a.V1}}\n", "nothing from 'a.V1'");
+    bad("sources: {a: {kind: counter}}\nsinks: {k: {kind: keep, from: a, frm: a}}\n", "frm");
+    bad("sources: {a: {kind: counter}}\nstages: {s: {kind: sum, from: t}, t: {kind: sum, from: s}}\n"
+        "sinks: {k: {kind: keep, from: s}}\n",
+        "circle");
+    bad("sources: {a: {kind: counter}}\nsinks: {a: {kind: keep, from: a}}\n", "taken");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_hops_do_not_depend_on_blocks),
+        cmocka_unit_test(test_blocks_as_they_come),
+        cmocka_unit_test(test_hole_is_widened_by_history),
+        cmocka_unit_test(test_two_streams_are_aligned),
+        cmocka_unit_test(test_failure_names_the_stage),
+        cmocka_unit_test(test_stop_drains),
+        cmocka_unit_test(test_bad_graphs),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
