@@ -202,7 +202,7 @@ static int show(gw_journal *j, const options *o, FILE *to)
     if (!s.id[0])
         return gw_fail(GW_EMISSING, "alerts show: %s: no event '%s'; 'gwstream alerts list' names them",
                        o->journal, o->id);
-    return 0;
+    return gw_journal_each(j, &(gw_journal_query){.id = s.id}, show_row, &s);
 }
 
 /* ---- export ---- */

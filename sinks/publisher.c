@@ -23,6 +23,7 @@ enum { LINGER_MS = 1000, MAX_WAITING = 65536 /* messages for a slow subscriber; 
 struct gw_publisher {
     void *context, *socket;
     char endpoint[256];
+    const char *bound_path; /* in endpoint; NULL unless it is a bound ipc path */
 };
 
 static bool is_loopback(const char *host, size_t n)
@@ -101,6 +102,8 @@ static int open_socket(gw_publisher *p)
     zmq_setsockopt(p->socket, ZMQ_IPV6, &ipv6, sizeof ipv6);
     if (zmq_bind(p->socket, endpoint) < 0)
         return bind_failed(endpoint, zmq_errno());
+    if (strncmp(endpoint, "ipc://", 6) == 0 && endpoint[6] != '@')
+        p->bound_path = endpoint + 6;
     return 0;
 }
 
@@ -152,6 +155,8 @@ void gw_publisher_close(gw_publisher **out)
     if (p->context)
         while (zmq_ctx_term(p->context) < 0 && zmq_errno() == EINTR)
             ;
+    if (p->bound_path)
+        unlink(p->bound_path); /* ZeroMQ leaves it there */
     free(p);
     *out = NULL;
 }

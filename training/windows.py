@@ -76,11 +76,11 @@ def run(program, folder, **what):
 def read(path, channels):
     """A recording -> samples [channel][n] of the common span, GPS of the first, the whitening's text."""
     with h5py.File(path, "r") as f:
-        sets = [f[c] for c in channels]
-        start = max(int(s.attrs["sample0"]) for s in sets)
-        stop = min(int(s.attrs["sample0"]) + len(s) for s in sets)
-        x = np.stack([s[start - int(s.attrs["sample0"]):stop - int(s.attrs["sample0"])] for s in sets])
-        texts = {str(s.attrs["whitening"]) for s in sets}
+        streams = [f[f"gwstream/white.{c[:2]}"].attrs for c in channels]
+        first = [int(s["sample0"]) for s in streams]
+        start, stop = max(first), min(a + len(f[c]) for a, c in zip(first, channels))
+        x = np.stack([f[c][start - a:stop - a] for a, c in zip(first, channels)])
+        texts = {str(s["whitening"]) for s in streams}
     if len(texts) != 1:
         raise ValueError(f"{path}: the channels were whitened differently: {texts}")
     good = np.flatnonzero(np.isfinite(x).all(0))

@@ -201,16 +201,15 @@ static int conv_open(gw_conv **out, const gw_conv_desc *d, const float *weight, 
         *out = c;
         return GW_OK;
     }
-    if (s == dnnl_out_of_memory) {
-        conv_close(&c);
-        return gw_fail(GW_ENOMEM, "convolution: no memory for the layer");
-    }
-    const gw_conv_desc kept = c->d;
     conv_close(&c);
+    if (s == dnnl_out_of_memory)
+        return gw_fail(GW_ENOMEM, "convolution: no memory for the layer");
+    if (s != dnnl_unimplemented)
+        return gw_fail(GW_EBUG, "convolution: oneDNN refused the layer (status %d)", (int)s);
     c = calloc(1, sizeof *c);
     if (!c)
         return gw_fail(GW_ENOMEM, "convolution: no memory");
-    c->d = kept;
+    c->d = *d;
     const int err = plain_ops().open(&c->plain, d, weight, bias);
     if (err < 0) {
         conv_close(&c);

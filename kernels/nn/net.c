@@ -152,7 +152,8 @@ static int prepare(gw_net *n, const gw_onnx *m, bool any, uint32_t hop_samples)
     if (n->mode == GW_NET_STREAM) {
         GW_TRY(gw_netplan_stream(p, m->path, hop_samples));
         info->frame_samples = p->frame_samples;
-        const char *rate = gw_onnx_meta(m, "gwstream.sample_rate"); /* only for this figure; detect checks it */
+        const char *rate =
+            gw_onnx_meta(m, "gwstream.sample_rate"); /* only for this figure; detect checks it */
         const double hop = (double)p->buffer[p->input].columns;
         info->flop_second = rate ? p->flop / hop * strtod(rate, NULL) : 0;
     }

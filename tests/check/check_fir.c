@@ -59,8 +59,8 @@ static void check_shape(gw_check *c, const gw_fir_ops *ref, const gw_fir_ops *ca
     }
     gw_check_that(c, worst <= 1, "%u taps, factor %u, %u outputs, %s: %.3g of the bound", s->taps, s->factor,
                   s->n_out, gw_check_fill_text(fill), worst);
-    gw_check_that(c, spoilt_alike, "%u taps, factor %u, %s: NaN and Inf reach other outputs", s->taps, s->factor,
-                  gw_check_fill_text(fill));
+    gw_check_that(c, spoilt_alike, "%u taps, factor %u, %s: NaN and Inf reach other outputs", s->taps,
+                  s->factor, gw_check_fill_text(fill));
     if (s->n_out > 1) { /* one call or several: the same bits */
         const shape one = {s->taps, s->factor, 1};
         bool same = true;
@@ -85,7 +85,8 @@ static void bench_shape(gw_check *c, const gw_fir_ops *ref, const gw_fir_ops *ca
     call a = {ref, s, h, x, y}, b = {cand, s, h, x, y};
     char what[64];
     snprintf(what, sizeof what, "%u taps, factor %u, n%u", s->taps, s->factor, s->n_out);
-    gw_check_bench(c, what, 2.0 * s->taps * s->n_out, 8.0 * (double)(n_in + s->n_out), run_call, &a, run_call, &b);
+    gw_check_bench(c, what, 2.0 * s->taps * s->n_out, 8.0 * (double)(n_in + s->n_out), run_call, &a, run_call,
+                   &b);
     gw_check_release(c);
 }
 

@@ -22,8 +22,8 @@ static void run_pair(void *arg)
     k->ops->fft_inverse(k->fft);
 }
 
-static bool open_both(gw_check *c, const gw_spectrum_ops *ref, const gw_spectrum_ops *cand, uint32_t n, gw_fft **a,
-                      gw_fft **b)
+static bool open_both(gw_check *c, const gw_spectrum_ops *ref, const gw_spectrum_ops *cand, uint32_t n,
+                      gw_fft **a, gw_fft **b)
 {
     const bool well = ref->fft_new(a, n) == GW_OK && cand->fft_new(b, n) == GW_OK;
     gw_check_that(c, well, "%u points: %s", n, gw_err_detail());
@@ -42,7 +42,8 @@ static void check_forward(gw_check *c, const gw_spectrum_ops *ref, const gw_spec
         cand->fft_forward(b);
         gw_check_rms_f64(c, &a->freq[0].re, &b->freq[0].re, n + 2, 1e-15 * log2(2.0 * n), 0x1p-1070 * n,
                          "forward, %u points, %s", n, gw_check_fill_text((gw_check_fill)fill));
-        gw_check_that(c, memcmp(a->time, b->time, n * sizeof *a->time) == 0, "forward, %u points: input kept", n);
+        gw_check_that(c, memcmp(a->time, b->time, n * sizeof *a->time) == 0, "forward, %u points: input kept",
+                      n);
     }
     ref->fft_destroy(&a);
     cand->fft_destroy(&b);
@@ -59,8 +60,8 @@ static void check_inverse(gw_check *c, const gw_spectrum_ops *ref, const gw_spec
         memcpy(b->freq, a->freq, (n / 2 + 1) * sizeof *a->freq);
         ref->fft_inverse(a);
         cand->fft_inverse(b);
-        gw_check_rms_f64(c, a->time, b->time, n, 1e-15 * log2(2.0 * n), 0x1p-1070 * n, "inverse, %u points, %s", n,
-                         gw_check_fill_text((gw_check_fill)fill));
+        gw_check_rms_f64(c, a->time, b->time, n, 1e-15 * log2(2.0 * n), 0x1p-1070 * n,
+                         "inverse, %u points, %s", n, gw_check_fill_text((gw_check_fill)fill));
     }
     fft_call x = {ref, a}, y = {cand, b};
     char what[64];
@@ -106,8 +107,8 @@ static void check_multiply_add(gw_check *c, const gw_spectrum_ops *ref, const gw
                 const double bound = 0x1p-51 * (product + fabs(before[k])) + 0x1p-1070;
                 worst = fmax(worst, fabs(want[k] - got[k]) / bound);
             }
-            gw_check_that(c, worst <= 1, "%zu bins, %s: %.3g of the bound", n, gw_check_fill_text((gw_check_fill)fill),
-                          worst);
+            gw_check_that(c, worst <= 1, "%zu bins, %s: %.3g of the bound", n,
+                          gw_check_fill_text((gw_check_fill)fill), worst);
             mac_call x = {ref, a, b, want, n}, y = {cand, a, b, got, n};
             char what[64];
             snprintf(what, sizeof what, "%zu bins", n);

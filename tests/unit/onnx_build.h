@@ -107,8 +107,8 @@ static inline void add_output(build *b, const char *name)
     add_value(b, 12, name, 0, NULL);
 }
 
-static inline void add_raw(build *b, const char *name, int type, int rank, const int64_t *dim, const void *data,
-                           size_t n)
+static inline void add_raw(build *b, const char *name, int type, int rank, const int64_t *dim,
+                           const void *data, size_t n)
 {
     bytes t = {0};
     for (int i = 0; i < rank; i++)

@@ -43,7 +43,7 @@ static void add_conv(build *b, const char *in, const char *out, int64_t c_in, in
     const float scale = 1.7f / sqrtf((float)(c_in / groups * kernel)); /* keeps the variance through ReLUs */
     for (size_t i = 0; i < n + (size_t)c_out; i++)
         w[i] = uniform() * (i < n ? scale : 0.1f);
-    char names[128], weight[64], bias[64];
+    char names[256], weight[64], bias[64];
     snprintf(weight, sizeof weight, "%s.w", out);
     snprintf(bias, sizeof bias, "%s.b", out);
     snprintf(names, sizeof names, "%s %s %s", in, weight, bias);
@@ -202,7 +202,8 @@ static void stream_equals_window(void **state)
                 for (int f = WINDOW / FRAME - 1; f < n_frames; f++)
                     worst = fmax(worst, fabs((double)got[f] - (double)want[f]));
                 if (!(worst <= 1e-4 && worst_arrival <= 1e-4))
-                    fail_msg("hop %d frames, cpu %d: logit %g arrival %g", hops[h], cpu, worst, worst_arrival);
+                    fail_msg("hop %d frames, cpu %d: logit %g arrival %g", hops[h], cpu, worst,
+                             worst_arrival);
                 if (pass == 1)
                     assert_memory_equal(got, past, sizeof got);
                 memcpy(past, got, sizeof got);
@@ -279,7 +280,8 @@ static void stream_refusals(void **state)
     (void)state;
     tried(small(8, 4, 0, 15), GW_NET_STREAM, 0, GW_OK, NULL);
     tried(small(8, 4, 0, 15), GW_NET_STREAM, 12, GW_OK, NULL);
-    tried(small(8, 4, 0, 15), GW_NET_STREAM, 6, GW_ERANGE, "hop of 6 samples is not a multiple of the frame of 4");
+    tried(small(8, 4, 0, 15), GW_NET_STREAM, 6, GW_ERANGE,
+          "hop of 6 samples is not a multiple of the frame of 4");
     tried(small(8, 4, 0, 16), GW_NET_STREAM, 0, GW_ENOTSUP, "the first 1 see the padding");
     tried(small(8, 2, 2, 15), GW_NET_STREAM, 0, GW_ENOTSUP, "'Conv.f' looks ahead");
     tried(small(8, 2, 2, 15), GW_NET_WINDOW, 0, GW_OK, NULL);
@@ -418,9 +420,12 @@ static void other_interfaces(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(stream_equals_window), cmocka_unit_test(memory_ends),
-        cmocka_unit_test(stream_refusals),      cmocka_unit_test(names_all_that_is_missing),
-        cmocka_unit_test(bad_nodes),            cmocka_unit_test(other_interfaces),
+        cmocka_unit_test(stream_equals_window),
+        cmocka_unit_test(memory_ends),
+        cmocka_unit_test(stream_refusals),
+        cmocka_unit_test(names_all_that_is_missing),
+        cmocka_unit_test(bad_nodes),
+        cmocka_unit_test(other_interfaces),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -82,7 +82,8 @@ static void refused(bytes file, int err, const char *word)
     const int got = gw_onnx_parse(&m, "bad.onnx", file.data, file.n);
     free(file.data);
     if (got != err || !strstr(gw_err_detail(), word) || !strstr(gw_err_detail(), "bad.onnx"))
-        fail_msg("got %s '%s', wanted %s with '%s'", gw_err_name(got), gw_err_detail(), gw_err_name(err), word);
+        fail_msg("got %s '%s', wanted %s with '%s'", gw_err_name(got), gw_err_detail(), gw_err_name(err),
+                 word);
     assert_null(m);
 }
 
@@ -112,7 +113,8 @@ static void refuses_bad_tensors(void **state)
     (void)state;
     refused(with_tensor(1, 1, (int64_t[]){3}, 8), GW_EFORMAT, "8 bytes of data, its shape needs 12");
     refused(with_tensor(1, 1, (int64_t[]){-1}, 4), GW_EFORMAT, "negative");
-    refused(with_tensor(1, 2, (int64_t[]){INT64_C(1) << 32, INT64_C(1) << 32}, 0), GW_EFORMAT, "larger than any");
+    refused(with_tensor(1, 2, (int64_t[]){INT64_C(1) << 32, INT64_C(1) << 32}, 0), GW_EFORMAT,
+            "larger than any");
     refused(with_tensor(1, 3, (int64_t[]){INT64_MAX, 2, 2}, 0), GW_EFORMAT, "larger than any");
     refused(with_tensor(11, 2, (int64_t[]){INT64_C(1) << 31, 1}, 0), GW_EFORMAT, "larger than any");
     refused(with_tensor(1, 9, (int64_t[]){1, 1, 1, 1, 1, 1, 1, 1, 1}, 4), GW_EFORMAT, "9 dimensions");
@@ -189,7 +191,8 @@ static void refuses_bad_names(void **state)
     (void)state;
     refused(with_names((const char *[]){"x", "b"}, (const char *[]){"a", "y"}, 2, "y"), GW_EFORMAT,
             "uses 'b', which nothing makes");
-    refused(with_names((const char *[]){"x", "x"}, (const char *[]){"y", "y"}, 2, "y"), GW_EFORMAT, "made twice");
+    refused(with_names((const char *[]){"x", "x"}, (const char *[]){"y", "y"}, 2, "y"), GW_EFORMAT,
+            "made twice");
     refused(with_names((const char *[]){"x"}, (const char *[]){"x"}, 1, "x"), GW_EFORMAT, "made twice");
     refused(with_names((const char *[]){"b", "a"}, (const char *[]){"a", "b"}, 2, "a"), GW_EFORMAT, "loop");
     refused(with_names((const char *[]){"a"}, (const char *[]){"a"}, 1, "a"), GW_EFORMAT, "loop");
@@ -288,10 +291,10 @@ static void loads_files(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reads_a_model),       cmocka_unit_test(refuses_other_versions),
-        cmocka_unit_test(refuses_bad_tensors), cmocka_unit_test(reads_typed_data),
+        cmocka_unit_test(reads_a_model),         cmocka_unit_test(refuses_other_versions),
+        cmocka_unit_test(refuses_bad_tensors),   cmocka_unit_test(reads_typed_data),
         cmocka_unit_test(refuses_external_data), cmocka_unit_test(refuses_bad_names),
-        cmocka_unit_test(skips_nested_graphs), cmocka_unit_test(survives_damage),
+        cmocka_unit_test(skips_nested_graphs),   cmocka_unit_test(survives_damage),
         cmocka_unit_test(loads_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -157,7 +157,10 @@ static void files_are_joined(void **state)
     fill_noise(x, N, 3);
     const char *late =
         make_detector("c.hdf5", "H1", 1006, 2, x + 6 * RATE); /* given first; 1004-1006 is a hole */
-    const char *first = make_detector("a.hdf5", "H1", 1000, 3, x);
+    static const uint32_t dq[] = {127, 123, 127};
+    gwosc g = {1000, RATE, 3, x, "H1", 0, dq, NULL, usual_dq, NULL, 7, 0, true};
+    const char *first = temporary("a.hdf5");
+    make_gwosc(first, &g);
     const char *second = make_detector("b.hdf5", "H1", 1003, 1, x + 3 * RATE);
     alone a = {0};
     taken t = {0};
@@ -170,6 +173,7 @@ static void files_are_joined(void **state)
         const bool hole = k >= 4 * RATE && k < 6 * RATE;
         assert_int_equal(t.reason[i], hole ? GW_GAP_ABSENT : GW_GAP_NONE);
         assert_true(hole || t.x[i] == x[k]);
+        assert_true(t.dq[i] == (k / RATE == 1 ? GW_DQ_ALL & ~(uint64_t)GW_DQ_CBC_CAT2 : GW_DQ_ALL));
     }
     taken_free(&t, 1);
     alone_close(&a);
