@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Long FIR filters on a stream, a short hop at a time without delay: overlap-save in equal partitions (Stockham,
- * AFIPS 28, 229, 1966; Gardner, J. Audio Eng. Soc. 43, 127, 1995). The taps are cut into pieces of one hop;
- * the spectra of the last hops are kept, so a hop costs one short transform, a multiply-add for each piece,
- * and one transform back, whatever the length of the filter. A convolver is the memory of one channel;
+ * Long FIR filters on a stream, a short hop at a time without delay: overlap-save in equal partitions
+ * (Stockham, AFIPS 28, 229, 1966; Gardner, J. Audio Eng. Soc. 43, 127, 1995). The taps are cut into pieces of
+ * one hop; the spectra of the last hops are kept, so a hop costs one short transform, a multiply-add for each
+ * piece, and one transform back, whatever the length of the filter. A convolver is the memory of one channel;
  * several filters may be run on it (a cross-fade), and one filter on many channels. */
 #ifndef GW_CONVOLVER_H
 #define GW_CONVOLVER_H

@@ -31,8 +31,8 @@ typedef struct gw_spectrum_ops {
     /* freq[k] = sum over j of time[j] exp(-2 pi i j k / n), k <= n / 2. `time` is kept.
      * Against ref: rms(difference) <= 1e-15 * log2(2 n) * rms(ref). */
     void (*fft_forward)(gw_fft *f);
-    /* Its inverse: time[j] = 1 / n * sum over all n bins, those above n / 2 by conjugate symmetry; the imaginary
-     * parts of bins 0 and n / 2 count as 0. `freq` is destroyed. The same bound. */
+    /* Its inverse: time[j] = 1 / n * sum over all n bins, those above n / 2 by conjugate symmetry; the
+     * imaginary parts of bins 0 and n / 2 count as 0. `freq` is destroyed. The same bound. */
     void (*fft_inverse)(gw_fft *f);
     /* sum += a * b, complex, bin by bin. Each array is n real parts, then n imaginary parts; n is a multiple
      * of GW_SPECTRUM_LANES. Against ref: |difference| <= 2^-51 (|a b| + |sum|) in each part. */

@@ -3,7 +3,8 @@
  *
  * Outside the pass band the target is 0, whose logarithm does not exist: the magnitude is floored smoothly,
  * sqrt(a^2 + floor^2). The floor lies 100 dB below the peak: at 80 dB the seismic wall of the first observing
- * runs (8 Hz: 7000 times the noise at 100 Hz) came through with 12 % of the in-band rms, at 100 dB with 1 %. */
+ * runs (8 Hz: 7000 times the noise at 100 Hz) came through with 12 % of the in-band rms, at 100 dB with 1 %.
+ */
 #include "kernels/whitening.h"
 
 #include <math.h>
@@ -16,8 +17,8 @@ struct gw_whitening {
     const gw_spectrum_ops *ops;
     gw_fft *fft;
     gw_whitening_shape shape;
-    double *root; /* [psd_bins] S^(-1/2) */
-    double *ramp; /* [grid / 2 + 1] times sqrt(2 / fs) */
+    double *root;         /* [psd_bins] S^(-1/2) */
+    double *ramp;         /* [grid / 2 + 1] times sqrt(2 / fs) */
     double *taper, *bump; /* [n_taps]; the bump sums to 1 */
 };
 

@@ -6,11 +6,10 @@
  * one-sided PSD 2 / fs in the pass band (unit variance were it white up to Nyquist). S^(-1/2) is taken
  * linearly between the PSD's bins.
  *   minimum phase  h = the causal sequence of that magnitude with the least delay, by folding the real
- *                  cepstrum (Oppenheim & Schafer, Discrete-Time Signal Processing, ch. 13), of which the first
- *                  n_taps are kept under the falling half of a Hann window. No look-ahead.
- *   linear phase   h = irfft(a) under a Hann window of n_taps (odd); look-ahead (n_taps - 1) / 2.
- * Either way the taps are then corrected to sum to zero: the offset of raw strain is thousands of times
- * its noise. */
+ *                  cepstrum (Oppenheim & Schafer, Discrete-Time Signal Processing, ch. 13), of which the
+ * first n_taps are kept under the falling half of a Hann window. No look-ahead. linear phase   h = irfft(a)
+ * under a Hann window of n_taps (odd); look-ahead (n_taps - 1) / 2. Either way the taps are then corrected to
+ * sum to zero: the offset of raw strain is thousands of times its noise. */
 #ifndef GW_WHITENING_H
 #define GW_WHITENING_H
 
@@ -21,11 +20,11 @@
 typedef struct gw_whitening_shape {
     uint32_t rate_hz;
     bool linear;
-    uint32_t n_taps;        /* odd for linear phase; below grid_samples / 2 */
-    uint32_t psd_bins;      /* from 0 Hz to Nyquist */
-    uint32_t grid_samples;  /* even: of the transforms; 16 s keeps the cepstrum from folding onto itself */
-    double highpass_hz[2];  /* 0 below the first, 1 above the second */
-    double lowpass_hz[2];   /* 1 below the first, 0 above the second, which is at most Nyquist */
+    uint32_t n_taps;       /* odd for linear phase; below grid_samples / 2 */
+    uint32_t psd_bins;     /* from 0 Hz to Nyquist */
+    uint32_t grid_samples; /* even: of the transforms; 16 s keeps the cepstrum from folding onto itself */
+    double highpass_hz[2]; /* 0 below the first, 1 above the second */
+    double lowpass_hz[2];  /* 1 below the first, 0 above the second, which is at most Nyquist */
 } gw_whitening_shape;
 
 typedef struct gw_whitening gw_whitening;

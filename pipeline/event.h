@@ -41,7 +41,7 @@ typedef struct gw_event {
     /* How stream time maps to the wall (from the spec); pace 0: as fast as it goes, no latency exists. */
     double pace;
     int64_t anchor_wall_ns, anchor_data_ns;
-    char detail[640]; /* injections: a JSON object with the parameters; else "" */
+    char detail[640]; /* a JSON object or "". Injections: their parameters. Detections: the thresholds */
 } gw_event;
 
 /* Seconds from the arrival of the signal to `wall_ns`, at pace 1; NAN when there is no such thing. */

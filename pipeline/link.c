@@ -249,7 +249,7 @@ int gw_sender_give(gw_sender *s, gw_block *b)
     if (s->queued == s->depth)
         drop_oldest(s);
     s->queue[(s->first + s->queued++) % s->depth] = b;
-    return flush_queue(s);
+    return gw_sender_pump(s); /* nobody waits for a dropping link's credits: they are read here */
 }
 
 int gw_sender_finish(gw_sender *s)

@@ -159,6 +159,18 @@ static int event(void *self, const gw_event *e)
     return err;
 }
 
+/* This run in up to three lines, for the operator. */
+static void say_summary(alerts *a)
+{
+    gw_journal_summary s;
+    char text[640], *rest = text;
+    if (gw_journal_summarise(a->journal, gw_journal_run(a->journal), &s) != GW_OK)
+        return;
+    gw_journal_summary_text(&s, text, sizeof text);
+    for (char *line; (line = strsep(&rest, "\n")) && *line;)
+        gw_log(GW_LOG_INFO, a->name, "%s", line);
+}
+
 static int drain(void *self, gw_out *out)
 {
     (void)out;
@@ -167,6 +179,7 @@ static int drain(void *self, gw_out *out)
         gw_log(GW_LOG_DEBUG, a->name, "%s: %llu events committed in %.1f ms each, %.1f ms at most",
                a->journal_path, (unsigned long long)a->events,
                (double)a->commit_sum_ns / (double)a->events / 1e6, (double)a->commit_max_ns / 1e6);
+    say_summary(a);
     if (a->unprinted)
         return gw_fail(GW_EIO, "print: %s: %llu lines could not be written; they are in the journal %s",
                        a->print, (unsigned long long)a->unprinted, a->journal_path);

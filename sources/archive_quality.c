@@ -211,37 +211,38 @@ static int read_rows(hid_t group, row **rows, int64_t *n)
 static int runs_of_rows(const row *rows, int64_t n, gw_archive_channel *c)
 {
     size_t room = 0;
-    int64_t at = 0;
+    int64_t row_end = 0, at = 0; /* of the rows so far, and of what became runs */
     free(c->run);
     c->run = NULL;
     c->n_runs = 0;
-    const gw_archive_run hole = {.dq = GW_DQ_ALL, .gap = GW_GAP_ABSENT};
-    for (int64_t i = 0; i < n && at < c->n_samples; i++) {
+    for (int64_t i = 0; i <= n; i++) {
         const row *r = &rows[i];
-        int64_t from, end;
-        if (r->n_samples < 1 || __builtin_sub_overflow(r->sample0, c->sample0, &from) ||
-            __builtin_add_overflow(from, r->n_samples, &end) || from < at)
+        int64_t from = c->n_samples, end = c->n_samples;
+        if (i < n && (r->n_samples < 1 || __builtin_sub_overflow(r->sample0, c->sample0, &from) ||
+                      __builtin_add_overflow(from, r->n_samples, &end) || from < row_end))
             return gw_fail(GW_EFORMAT,
                            "dq: row %" PRId64 " (sample0 %" PRId64 ", %" PRId64 " samples) is out of order",
                            i, r->sample0, r->n_samples);
-        gw_archive_run run = hole;
-        run.end = from < c->n_samples ? from : c->n_samples;
-        if (from > at)
+        row_end = end;
+        if (from > c->n_samples)
+            from = c->n_samples;
+        if (from > at) {
+            const gw_archive_run hole = {.end = from, .dq = GW_DQ_ALL, .gap = GW_GAP_ABSENT};
+            GW_TRY(add_run(c, &room, hole));
+        }
+        if (end > c->n_samples)
+            end = c->n_samples;
+        if (i < n && end > from) {
+            const bool known = r->gap_reason < GW_GAP_REASON_COUNT;
+            const gw_archive_run run = {.end = end,
+                                        .dq = r->dq,
+                                        .flags = r->flags & GW_FLAG_INJECTION,
+                                        .gap = known ? (gw_gap_reason)r->gap_reason : GW_GAP_ABSENT};
             GW_TRY(add_run(c, &room, run));
-        at = run.end;
-        if (at == c->n_samples)
-            break;
-        run = (gw_archive_run){.end = end < c->n_samples ? end : c->n_samples,
-                               .dq = r->dq,
-                               .flags = r->flags & GW_FLAG_INJECTION,
-                               .gap = r->gap_reason < GW_GAP_REASON_COUNT ? (gw_gap_reason)r->gap_reason
-                                                                          : GW_GAP_ABSENT};
-        GW_TRY(add_run(c, &room, run));
-        at = run.end;
+        }
+        at = end > at ? end : at;
     }
-    gw_archive_run rest = hole;
-    rest.end = c->n_samples;
-    return at < c->n_samples ? add_run(c, &room, rest) : GW_OK;
+    return GW_OK;
 }
 
 int gw_archive_recorded_quality(hid_t group, gw_archive_channel *c)

@@ -3,9 +3,8 @@
  * same span, with a GAP wherever a stream has nothing good. Run by the runner; joins files through join.c
  * and reads them through archive.c. Decides what is a hole; knows no file layout.
  *
- * A piece ends where the block grid, a file, the data quality or a stretch of NaN ends. Ports are asked in
- * turn but pieces differ in length, so a port that is ahead of another hands out an empty piece: otherwise
- * a stage that needs both would wait for the one while its link is full of the other. */
+ * A piece ends where the block grid, a file, the data quality or a stretch of NaN ends; the runner always asks
+ * the port that is furthest behind, so ports stay together although their pieces differ in length. */
 #include "pipeline/stage.h"
 #include "sources/join.h"
 
@@ -204,16 +203,6 @@ static int64_t bound(const replay *r, const port *p)
     return min64(end, s->end);
 }
 
-static bool is_ahead(const replay *r, const port *p, int64_t bound_ns)
-{
-    for (int i = 0; i < r->n_ports; i++) {
-        const port *q = &r->port[i];
-        if (q != p && q->at < q->stream->end && time_of(q, bound(r, q)) < bound_ns)
-            return true;
-    }
-    return false;
-}
-
 /* ---- samples ---- */
 
 typedef enum state { GOOD, HOLE, BAD } state;
@@ -376,8 +365,6 @@ static int replay_next(void *self, int number, gw_piece *piece)
     }
     const int64_t limit = bound(r, p);
     piece->sample0 = p->at;
-    if (is_ahead(r, p, time_of(p, limit)))
-        return GW_OK;
     int64_t end;
     GW_TRY(make_piece(r, p, limit, piece, &end));
     if (p->bad1 != end)

@@ -8,9 +8,9 @@
 #include <stdlib.h>
 
 typedef struct ref_plan {
-    gw_complex *root;    /* [n] exp(-2 pi i k / n) */
+    gw_complex *root;     /* [n] exp(-2 pi i k / n) */
     gw_complex *in, *out; /* [n] */
-    gw_complex *gather;  /* [n] one butterfly's inputs */
+    gw_complex *gather;   /* [n] one butterfly's inputs */
 } ref_plan;
 
 static uint32_t smallest_factor(uint32_t n)

@@ -295,6 +295,8 @@ static int emit(detect *d, const gw_verdict *v)
     snprintf(e.model, sizeof e.model, "%s", d->model.name);
     snprintf(e.model_hash, sizeof e.model_hash, "%.*s", HASH_DIGITS, d->model_hash);
     snprintf(e.card_hash, sizeof e.card_hash, "%.*s", HASH_DIGITS, d->card->sha256);
+    snprintf(e.detail, sizeof e.detail, "{\"thresholds\":{\"candidate\":%.9g,\"alert\":%.9g}}", d->candidate,
+             d->alert);
     return gw_env_emit(d->env, &e);
 }
 

@@ -16,8 +16,8 @@ typedef struct resample {
     gw_spec in; /* borrowed values; its channel names are not used */
     uint32_t factor, half;
     gw_kernels kernels;
-    double *taps;      /* [2 * half + 1] */
-    double *held;      /* [channel][capacity]: input samples base .. base + n_held */
+    double *taps; /* [2 * half + 1] */
+    double *held; /* [channel][capacity]: input samples base .. base + n_held */
     size_t capacity, n_held;
     int64_t base, next; /* next: the output sample that comes next */
     bool begun;
@@ -124,7 +124,8 @@ static int step(void *self, const gw_view *in, gw_out *out)
     if (!r->begun || in->sample0 != r->base + (int64_t)r->n_held)
         begin(r, in->sample0);
     if (r->n_held + in->n_samples > r->capacity)
-        return gw_fail(GW_EBUG, "resample: a block of %" PRIu32 " samples is longer than the stream's spec says",
+        return gw_fail(GW_EBUG,
+                       "resample: a block of %" PRIu32 " samples is longer than the stream's spec says",
                        in->n_samples);
     append(r, in);
     const int64_t last = r->base + (int64_t)r->n_held - 1 - r->half; /* centre of the last whole filter */

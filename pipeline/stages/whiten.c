@@ -32,8 +32,8 @@ typedef struct learner {
 
 typedef struct channel {
     gw_convolver *memory;
-    double *waiting;  /* [piece] samples of the piece that is not whole yet */
-    double *y;        /* [capacity] output of this step */
+    double *waiting;    /* [piece] samples of the piece that is not whole yet */
+    double *y;          /* [capacity] output of this step */
     int64_t shut_until; /* the gate; INT64_MIN: open */
     uint64_t gated_samples, gated_times;
 } channel;
@@ -60,7 +60,7 @@ typedef struct whiten {
     bool begun, warming; /* warming: no tick of readiness yet */
     int64_t next;        /* input sample that comes next */
     uint32_t n_waiting;
-    int64_t good_from;   /* first sample in the filters' memory */
+    int64_t good_from; /* first sample in the filters' memory */
     int64_t ready_tick;
     /* output of one step */
     uint32_t n_out;
@@ -96,7 +96,8 @@ static int read_pair(gw_conf *conf, const char *key, bool frequency, double pair
 
 static int configure(void *self, gw_conf *conf)
 {
-    static const char *const phases[] = {"minimum", "linear", NULL}, *const averages[] = {"median", "mean", NULL};
+    static const char *const phases[] = {"minimum", "linear", NULL}, *const averages[] = {"median", "mean",
+                                                                                          NULL};
     whiten *w = self;
     w->duration = (gw_rate){1, 1};
     w->segment = (gw_rate){2, 1};
@@ -131,8 +132,10 @@ static int whole_samples(const char *key, gw_rate span, uint32_t rate_hz, uint32
 {
     const uint64_t n = (uint64_t)span.num * rate_hz;
     if (span.den == 0 || n % span.den != 0 || n / span.den < 2 || n / span.den > max)
-        return gw_fail(GW_EMISMATCH, "%s: %" PRIu32 "/%" PRIu32 " s at %" PRIu32 " Hz is not 2 to %" PRIu32 " whole samples", key,
-                       span.num, span.den, rate_hz, max);
+        return gw_fail(GW_EMISMATCH,
+                       "%s: %" PRIu32 "/%" PRIu32 " s at %" PRIu32 " Hz is not 2 to %" PRIu32
+                       " whole samples",
+                       key, span.num, span.den, rate_hz, max);
     *samples = (uint32_t)(n / span.den);
     return GW_OK;
 }
@@ -168,8 +171,8 @@ static int plan_shape(whiten *w, const gw_spec *in)
     if (in->whitening[0])
         return gw_fail(GW_EMISMATCH, "stream %s is already whitened (%s)", in->name, in->whitening);
     if (in->rate.den != 1 || in->rate.num < 64 || in->rate.num > 65536)
-        return gw_fail(GW_EMISMATCH, "stream %s at %g Hz: whitening wants a whole rate of 64 to 65536 Hz", in->name,
-                       gw_rate_hz(in->rate));
+        return gw_fail(GW_EMISMATCH, "stream %s at %g Hz: whitening wants a whole rate of 64 to 65536 Hz",
+                       in->name, gw_rate_hz(in->rate));
     const uint32_t rate = in->rate.num;
     uint32_t duration = 0, segment = 0, memory = 0, warmup = 0;
     GW_TRY(whole_samples("duration", w->duration, rate, 4 * rate, &duration));
@@ -178,13 +181,15 @@ static int plan_shape(whiten *w, const gw_spec *in)
     GW_TRY(whole_samples("warmup", w->warmup, rate, 3600 * rate, &warmup));
     const uint32_t tick = segment / 2;
     if (segment % 2 || segment < rate / 4 || duration % 2 || memory < segment)
-        return gw_fail(GW_EMISMATCH, "the psd segment must be an even number of samples, at least 1/4 s and at "
-                                     "most the psd memory; the duration an even number of samples");
+        return gw_fail(GW_EMISMATCH,
+                       "the psd segment must be an even number of samples, at least 1/4 s and at "
+                       "most the psd memory; the duration an even number of samples");
     /* A segment takes two ticks, and the gain is measured on ticks whose filter memory is whole. */
     const uint32_t reach = (duration + tick - 1) / tick;
     if (warmup < (reach + 2) * tick)
-        return gw_fail(GW_EMISMATCH, "warmup: %g s is too short to learn a filter of %g s from segments of %g s: "
-                                     "at least %g s",
+        return gw_fail(GW_EMISMATCH,
+                       "warmup: %g s is too short to learn a filter of %g s from segments of %g s: "
+                       "at least %g s",
                        (double)warmup / rate, (double)duration / rate, (double)segment / rate,
                        (double)((reach + 2) * tick) / rate);
     const double nyquist = 0.5 * rate;
@@ -285,8 +290,9 @@ static void begin(whiten *w, int64_t sample)
     w->good_from = (sample + w->piece - 1) / w->piece * w->piece;
 }
 
-/* The warm-up runs from the tick boundary nearest to the first good sample: a recording that begins at a whole
- * second loses some milliseconds to the resampler, and is ready `warmup` after its beginning all the same. */
+/* The warm-up runs from the tick boundary nearest to the first good sample: a recording that begins at a
+ * whole second loses some milliseconds to the resampler, and is ready `warmup` after its beginning all the
+ * same. */
 static void warm_up_from(whiten *w, int64_t sample)
 {
     w->warming = false;
@@ -304,12 +310,14 @@ static void learn(whiten *w, int64_t sample0)
             le->fade_from = le->has_filter ? sample0 : INT64_MIN;
             le->current = !le->current;
             le->has_filter = true;
-            gw_convolver_prepare(w->channel[l].memory, gw_whitener_taps(le->whitener), le->response[le->current]);
+            gw_convolver_prepare(w->channel[l].memory, gw_whitener_taps(le->whitener),
+                                 le->response[le->current]);
             break;
         case GW_WHITENER_FORGOT:
             le->has_filter = false;
             warm_up_from(w, sample0);
-            gw_log(GW_LOG_WARN, w->where, "channel %" PRIu32 ": the noise has changed for good, learning it anew", l);
+            gw_log(GW_LOG_WARN, w->where,
+                   "channel %" PRIu32 ": the noise has changed for good, learning it anew", l);
             break;
         }
     }
@@ -428,7 +436,8 @@ static int step(void *self, const gw_view *in, gw_out *out)
     whiten *w = self;
     const int64_t end = in->sample0 + in->n_samples;
     if (in->n_samples > w->in.block_samples)
-        return gw_fail(GW_EBUG, "whiten: a block of %" PRIu32 " samples is longer than the stream's spec says",
+        return gw_fail(GW_EBUG,
+                       "whiten: a block of %" PRIu32 " samples is longer than the stream's spec says",
                        in->n_samples);
     if ((in->dq & needed) != needed) {
         w->begun = false;
@@ -447,7 +456,8 @@ static int step(void *self, const gw_view *in, gw_out *out)
             w->next += skip < left ? skip : left;
             continue;
         }
-        const uint32_t room = w->piece - w->n_waiting, left = in->n_samples - i, n = left < room ? left : room;
+        const uint32_t room = w->piece - w->n_waiting, left = in->n_samples - i,
+                       n = left < room ? left : room;
         copy_in(w, in, i, n);
         i += n;
         w->next += n;
@@ -484,7 +494,8 @@ static void close_stage(void *self)
     for (uint32_t c = 0; w->channel && c < w->in.n_channels; c++) {
         channel *ch = &w->channel[c];
         if (ch->gated_times)
-            gw_log(GW_LOG_INFO, w->where, "channel %" PRIu32 ": gated %" PRIu64 " times above %g sigma, %.3f s in all", c,
+            gw_log(GW_LOG_INFO, w->where,
+                   "channel %" PRIu32 ": gated %" PRIu64 " times above %g sigma, %.3f s in all", c,
                    ch->gated_times, w->gate, (double)ch->gated_samples / w->shape.rate_hz);
         gw_convolver_destroy(&ch->memory);
         free(ch->waiting);

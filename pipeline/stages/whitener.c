@@ -12,10 +12,11 @@
 
 enum { GRID_SECONDS = 16 };
 
-/* The past on which the gain is measured is the past from which the PSD was learnt. A filter is quieter on its
- * own past than on what comes: where a bin happened to be loud, the filter has turned it down. With n segments
- * the power to come is higher by 1 + 0.8 / n; the 0.8 was found by simulation (0.84 +- 0.02 at n = 3,
- * 0.83 +- 0.03 at 6, 0.78 +- 0.03 at 12, 0.73 +- 0.09 at 24), and covers the taps' smoothing in frequency. */
+/* The past on which the gain is measured is the past from which the PSD was learnt. A filter is quieter on
+ * its own past than on what comes: where a bin happened to be loud, the filter has turned it down. With n
+ * segments the power to come is higher by 1 + 0.8 / n; the 0.8 was found by simulation (0.84 +- 0.02 at n =
+ * 3, 0.83 +- 0.03 at 6, 0.78 +- 0.03 at 12, 0.73 +- 0.09 at 24), and covers the taps' smoothing in frequency.
+ */
 static const double in_sample = 0.8;
 
 typedef enum tick_state { TICK_MISSING, TICK_LOUD, TICK_GOOD } tick_state;
@@ -28,9 +29,9 @@ struct gw_whitener {
     gw_whitening *design;
     uint32_t tick; /* samples */
     uint32_t n_past, grid;
-    uint32_t reach; /* ticks before an output that its filter looks at */
-    double expected; /* median of |output| for unit noise */
-    double *past;    /* [n_past + 1][tick]: closed ticks, and the one being filled */
+    uint32_t reach;    /* ticks before an output that its filter looks at */
+    double expected;   /* median of |output| for unit noise */
+    double *past;      /* [n_past + 1][tick]: closed ticks, and the one being filled */
     tick_state *state; /* [n_past] */
     int64_t now;       /* number of the tick being filled */
     uint32_t filled, loud_run;

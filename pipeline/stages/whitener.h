@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * What whiten learns from one channel: its PSD, the filter that follows from it, and the filter's gain.
- * Everything advances in ticks, half a PSD segment long (1 s by default), that begin at multiples of their length
- * counted from sample 0 of the stream: so a filter is a function of the data and the time alone, never of
- * blocks or of where the stream began. It filters nothing: whiten.c runs the taps over the stream.
+ * Everything advances in ticks, half a PSD segment long (1 s by default), that begin at multiples of their
+ * length counted from sample 0 of the stream: so a filter is a function of the data and the time alone, never
+ * of blocks or of where the stream began. It filters nothing: whiten.c runs the taps over the stream.
  *
  * At the end of each tick that was seen whole and was not loud:
  *   PSD   a segment of this tick and the one before goes in, if that one was whole and quiet too;
  *   taps  designed from the PSD (kernels/whitening.h), all from data before the tick's end;
  *   gain  the last 16 s are filtered with these taps, and the taps scaled so that the median of |output| over
- *         the good ticks of them is 0.6745 of what unit noise gives in the pass band, over sqrt(1 + 0.8 / n) for
- *         a PSD of n segments: a filter is quieter on the data it was learnt from (see whitener.c). */
+ *         the good ticks of them is 0.6745 of what unit noise gives in the pass band, over sqrt(1 + 0.8 / n)
+ * for a PSD of n segments: a filter is quieter on the data it was learnt from (see whitener.c). */
 #ifndef GW_WHITENER_H
 #define GW_WHITENER_H
 
@@ -45,8 +45,8 @@ gw_whitener_news gw_whitener_feed(gw_whitener *w, int64_t sample0, const double 
 /* The tick fed last holds something far above the noise: it stays out of PSD and gain. */
 void gw_whitener_loud(gw_whitener *w);
 
-const double *gw_whitener_taps(const gw_whitener *w);     /* [n_taps]; NULL before the first filter */
-uint32_t gw_whitener_segments(const gw_whitener *w);      /* in the PSD */
-size_t gw_whitener_memory(const gw_whitener_shape *s);    /* bytes, roughly */
+const double *gw_whitener_taps(const gw_whitener *w);  /* [n_taps]; NULL before the first filter */
+uint32_t gw_whitener_segments(const gw_whitener *w);   /* in the PSD */
+size_t gw_whitener_memory(const gw_whitener_shape *s); /* bytes, roughly */
 
 #endif

@@ -3,6 +3,7 @@
 """Archived layouts through the program and back: h5py makes files, `gwstream run` replays and records them,
 h5py reads the recording. usage: check_layouts.py PATH-OF-GWSTREAM. Exit 0 / 1 / 77 (no program, no h5py)."""
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -141,6 +142,31 @@ def recording():
         rows_again = f["gwstream/arch.H1/dq"][:]
     check("a recording replayed and recorded is the same", code == 0 and same(again["H1:STRAIN"][0], got) and
           np.array_equal(rows, rows_again))
+
+    def reorder(f):
+        f["gwstream/arch.H1/dq"][:] = f["gwstream/arch.H1/dq"][:][::-1]
+
+    def shift(f):
+        f["H1:STRAIN"].attrs["x0"] = GPS + 1.0
+
+    def remove(f):
+        del f["gwstream/arch.H1/dq"]
+
+    def renew(f):
+        f["gwstream"].attrs["version"] = 2
+
+    def forget(f):
+        del f["gwstream"]
+
+    for what, change, expected, word in (("rows out of order", reorder, 2, "out of order"), ("another x0", shift, 2, "x0"),
+                                         ("no rows", remove, 2, "dq"), ("a newer version", renew, 2, "version 2"),
+                                         ("only GWpy's part", forget, 0, "")):
+        shutil.copy(path("once.hdf5"), path("changed.hdf5"))
+        with h5py.File(path("changed.hdf5"), "r+") as f:
+            change(f)
+        code, err, _ = run([path("changed.hdf5")])
+        check(f"a recording changed afterwards, {what}: status {expected}", code == expected and word in err and
+              (code == 0 or "changed.hdf5" in err), (code, err))
 
 
 def bad_inputs():

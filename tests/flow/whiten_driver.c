@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Runs the stages resample and whiten over samples from a file, in blocks of any length, without the rest of the
- * program: for check_whiten.py, which holds the output against scipy.
+ * Runs the stages resample and whiten over samples from a file, in blocks of any length, without the rest of
+ * the program: for check_whiten.py, which holds the output against scipy.
  *
  *   whiten_driver CONFIG RATE SAMPLE0 BLOCK CHANNELS IN OUT
  * CONFIG is YAML: {down: {rate: 2048Hz}, white: {...}}; without `down` the input goes straight to whiten.
- * IN: float64 [channel][sample]. OUT: records of int64 sample0, int64 n, float32 [channel][n], one for each stretch
- * handed out. On stdout: the whitening text, and the seconds of CPU time. */
+ * IN: float64 [channel][sample]. OUT: records of int64 sample0, int64 n, float32 [channel][n], one for each
+ * stretch handed out. On stdout: the whitening text, and the seconds of CPU time. */
 #include "pipeline/stage.h"
 
 #include <inttypes.h>
@@ -50,11 +50,16 @@ static void unit_stop(unit *u)
 
 static int unit_step(unit *u, const gw_view *in, gw_view *result)
 {
-    gw_out out = {.data = u->slab, .capacity_samples = u->plan.out[0].block_samples, .dq = in->dq,
-                  .flags = in->flags};
+    gw_out out = {
+        .data = u->slab, .capacity_samples = u->plan.out[0].block_samples, .dq = in->dq, .flags = in->flags};
     GW_TRY(u->kind->step(u->self, in, &out));
-    *result = (gw_view){.data = u->slab, .stride = out.n_samples, .n_samples = out.n_samples,
-                        .n_channels = in->n_channels, .sample0 = out.sample0, .dq = out.dq, .flags = out.flags};
+    *result = (gw_view){.data = u->slab,
+                        .stride = out.n_samples,
+                        .n_samples = out.n_samples,
+                        .n_channels = in->n_channels,
+                        .sample0 = out.sample0,
+                        .dq = out.dq,
+                        .flags = out.flags};
     return GW_OK;
 }
 
@@ -88,8 +93,12 @@ static int run(char **argv, unit *down, unit *white, gw_spec *in)
         const int64_t at = sample0 + (int64_t)i;
         size_t m = in->block_samples - (size_t)(at % in->block_samples);
         m = m < n - i ? m : n - i;
-        gw_view v = {.data = x + i, .stride = n, .n_samples = (uint32_t)m, .n_channels = in->n_channels,
-                     .sample0 = at, .dq = GW_DQ_ALL};
+        gw_view v = {.data = x + i,
+                     .stride = n,
+                     .n_samples = (uint32_t)m,
+                     .n_channels = in->n_channels,
+                     .sample0 = at,
+                     .dq = GW_DQ_ALL};
         i += m;
         if (d) {
             gw_view lower;

@@ -326,36 +326,37 @@ static inline int taken_piece(taken *t, const gw_spec *s, const gw_piece *p)
 static inline int alone_run(alone *a, taken *t, int64_t *skew_ns)
 {
     GW_TRY(a->kind->open(a->self, &a->env));
-    int left = a->plan.n_out, idle = 0;
     void *data[GW_MAX_PORTS];
     for (int i = 0; i < a->plan.n_out; i++)
         data[i] = malloc(a->plan.out[i].block_samples * a->plan.out[i].n_channels * sizeof(double));
     int err = GW_OK;
-    while (left > 0 && err == GW_OK) {
-        int64_t least = INT64_MAX, most = 0;
-        assert_true(idle++ < 4);
-        for (int i = 0; i < a->plan.n_out && err == GW_OK; i++) {
+    while (err == GW_OK) {
+        int behind = -1; /* as the runner does: the port that is furthest behind */
+        int64_t least = INT64_MAX, most = INT64_MIN;
+        for (int i = 0; i < a->plan.n_out; i++) {
             const gw_spec *s = &a->plan.out[i];
             if (t[i].ended)
                 continue;
-            gw_piece p = {.data = data[i], .capacity_samples = s->block_samples, .dq = GW_DQ_ALL};
-            err = a->kind->next(a->self, i, &p);
-            if (err == GW_EEND) {
-                t[i].ended = true;
-                left--;
-                err = GW_OK;
-                idle = 0;
-            } else if (err == GW_OK) {
-                idle = taken_piece(&t[i], s, &p) ? 0 : idle;
-                int64_t ns = gw_sample_to_ns(t[i].end, s->rate, s->phase_ns);
-                if (!t[i].pieces)
-                    continue;
-                least = ns < least ? ns : least;
-                most = ns > most ? ns : most;
+            int64_t ns = t[i].pieces ? gw_sample_to_ns(t[i].end, s->rate, s->phase_ns) : INT64_MIN;
+            if (behind < 0 || ns < least) {
+                behind = i;
+                least = ns;
             }
+            most = ns > most ? ns : most;
         }
-        if (skew_ns && most && most - least > *skew_ns)
+        if (behind < 0)
+            break;
+        if (skew_ns && least != INT64_MIN && most - least > *skew_ns)
             *skew_ns = most - least;
+        const gw_spec *s = &a->plan.out[behind];
+        gw_piece p = {.data = data[behind], .capacity_samples = s->block_samples, .dq = GW_DQ_ALL};
+        err = a->kind->next(a->self, behind, &p);
+        if (err == GW_EEND) {
+            t[behind].ended = true;
+            err = GW_OK;
+        } else if (err == GW_OK) {
+            assert_true(taken_piece(&t[behind], s, &p));
+        }
     }
     for (int i = 0; i < a->plan.n_out; i++)
         free(data[i]);

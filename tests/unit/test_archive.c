@@ -260,6 +260,15 @@ static void wrong_layouts(void **state)
     H5Fclose(f);
     assert_fails(gw_archive_open(&a, path), GW_EFORMAT, "strain/Strain", "Xstart");
 
+    f = make_file(path);
+    d = put_dataset(f, "strain/Strain", H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, 128, x);
+    put_attribute(d, "Xstart", 1000);
+    put_attribute(d, "Xspacing", 1.0 / 64);
+    put_attribute(d, "Npoints", 64);
+    H5Dclose(d);
+    H5Fclose(f);
+    assert_fails(gw_archive_open(&a, path), GW_EFORMAT, "holds 128 samples", "Npoints says 64");
+
     static const uint32_t ones[] = {127, 127};
     gwosc g = {1000, 64, 2, x, "H1", 1, ones, NULL, usual_dq, NULL, 7, 0, true};
     make_gwosc(path, &g);

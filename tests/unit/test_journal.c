@@ -64,6 +64,16 @@ static gw_event an_event(const char *id, gw_phase phase, double gps)
     return e;
 }
 
+/* Every field is in the text, but for the detail; padding is nobody's. */
+static void assert_same(const gw_event *a, const gw_event *b)
+{
+    char text[2][GW_JOURNAL_JSON_BYTES];
+    assert_true(gw_event_json(a, b->gps_ns, text[0], sizeof text[0]) > 0);
+    assert_true(gw_event_json(b, b->gps_ns, text[1], sizeof text[1]) > 0);
+    assert_string_equal(text[0], text[1]);
+    assert_string_equal(a->detail, b->detail);
+}
+
 /* Puts and publishes, `latency_s` after the merger. Returns whether it was there already. */
 static bool commit(gw_journal *j, gw_event e, double latency_s)
 {
@@ -138,7 +148,7 @@ static void every_field_comes_back(void **state)
     assert_int_equal(gw_journal_open_read(&j, path), 0);
     assert_int_equal(gw_journal_each(j, &(gw_journal_query){.id = "G00"}, copy_row, &r), 0);
     gw_journal_close(&j);
-    assert_memory_equal(&r.event, &e, sizeof e);
+    assert_same(&r.event, &e);
     assert_int_equal(r.serial, 1);
     assert_true(isnan(r.first_latency_s));
 }
@@ -195,7 +205,7 @@ static void what_was_not_published_is_pending(void **state)
     assert_int_equal(gw_journal_open(&j, path), 0);
     gw_journal_row r = {0};
     assert_int_equal(gw_journal_each(j, &(gw_journal_query){.pending = true}, copy_row, &r), 0);
-    assert_memory_equal(&r.event, &e, sizeof e);
+    assert_same(&r.event, &e);
     char json[GW_JOURNAL_JSON_BYTES];
     assert_true(gw_journal_json(&e, 1, e.gps_ns, true, json, sizeof json) > 0);
     assert_int_equal(gw_journal_mark(j, &e, 1, e.gps_ns, true, json), 0);
