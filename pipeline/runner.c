@@ -451,31 +451,34 @@ static int next_piece(gw_node *n, int port)
     return send_samples(n, o, p.sample0, p.n_samples, &about, GW_GAP_ABSENT);
 }
 
-/* The port whose stream is furthest behind: ports advance together in stream time, or a stage that
- * aligns them would starve on one while the source waits for credit on another. */
-static int port_behind(const gw_node *n, const bool *done)
+/* The port whose next block is complete first. So ports advance together in stream time: a stage that aligns
+ * them never starves on one while the source waits for credit on another, and at real time no port waits
+ * for the end of another's longer block. */
+static int port_due(const gw_node *n, const bool *done)
 {
-    int behind = -1;
+    int next = -1;
     int64_t earliest_ns = INT64_MAX;
+    const gw_timebase t = gw_graph_timebase(n->graph); /* zero before the source's first piece */
     for (int port = 0; port < n->n_out; port++) {
         const gw_output *o = &n->out[port];
         if (done[port])
             continue;
-        if (!o->started)
-            return port;
-        const int64_t ns = gw_sample_to_ns(o->end, o->spec.rate, o->spec.phase_ns);
+        const int64_t block = o->spec.block_samples;
+        const int64_t at =
+            o->started ? o->end : gw_sample_at_or_after(t.anchor_data_ns, o->spec.rate, o->spec.phase_ns);
+        const int64_t ns = gw_sample_to_ns((at / block + 1) * block, o->spec.rate, o->spec.phase_ns);
         if (ns < earliest_ns) {
             earliest_ns = ns;
-            behind = port;
+            next = port;
         }
     }
-    return behind;
+    return next;
 }
 
 static int run_source(gw_node *n)
 {
     bool done[GW_MAX_PORTS] = {false};
-    for (int port; (port = port_behind(n, done)) >= 0 && !gw_graph_stopping(n->graph);) {
+    for (int port; (port = port_due(n, done)) >= 0 && !gw_graph_stopping(n->graph);) {
         int err = next_piece(n, port);
         if (err == GW_EEND)
             done[port] = true;

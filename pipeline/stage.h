@@ -121,8 +121,8 @@ typedef struct gw_kind {
     int (*configure)(void *self, gw_conf *conf);
     int (*plan)(void *self, gw_plan *plan);
     int (*open)(void *self, gw_env *env);
-    /* Sources: fill the next piece of output `port`. The runner asks the port that is furthest behind in
-     * stream time. GW_EEND when this port is done. May wait with gw_env_wait_until. */
+    /* Sources: fill the next piece of output `port`. The runner asks the port whose next block is
+     * complete first. GW_EEND when this port is done. May wait with gw_env_wait_until. */
     int (*next)(void *self, int port, gw_piece *piece);
     /* Stages: one aligned hop, in[n_in] -> out[n_out]. Neither sleeps, allocates nor logs per hop. */
     int (*step)(void *self, const gw_view *in, gw_out *out);

@@ -331,17 +331,22 @@ static inline int alone_run(alone *a, taken *t, int64_t *skew_ns)
         data[i] = malloc(a->plan.out[i].block_samples * a->plan.out[i].n_channels * sizeof(double));
     int err = GW_OK;
     while (err == GW_OK) {
-        int behind = -1; /* as the runner does: the port that is furthest behind */
+        int behind = -1; /* as the runner does: the port whose next block is complete first */
+        int64_t due = INT64_MAX;
         int64_t least = INT64_MAX, most = INT64_MIN;
         for (int i = 0; i < a->plan.n_out; i++) {
             const gw_spec *s = &a->plan.out[i];
             if (t[i].ended)
                 continue;
             int64_t ns = t[i].pieces ? gw_sample_to_ns(t[i].end, s->rate, s->phase_ns) : INT64_MIN;
-            if (behind < 0 || ns < least) {
+            int64_t block = s->block_samples;
+            int64_t at = t[i].pieces ? t[i].end : gw_sample_at_or_after(a->env.start_ns, s->rate, s->phase_ns);
+            int64_t next = gw_sample_to_ns((at / block + 1) * block, s->rate, s->phase_ns);
+            if (behind < 0 || next < due) {
                 behind = i;
-                least = ns;
+                due = next;
             }
+            least = ns < least ? ns : least;
             most = ns > most ? ns : most;
         }
         if (behind < 0)
