@@ -78,7 +78,8 @@ static int header_sizes(const gw_header *h)
     uint64_t samples = (uint64_t)h->n_samples * h->n_channels; /* 32 x 32 bits fit */
     if (samples > UINT64_MAX / 8 || samples * size != h->payload_bytes)
         return gw_fail(GW_EFORMAT,
-                       "block header: %" PRIu32 " x %" PRIu32 " samples of %zu bytes are not %" PRIu64 " bytes",
+                       "block header: %" PRIu32 " x %" PRIu32 " samples of %zu bytes are not %" PRIu64
+                       " bytes",
                        h->n_channels, h->n_samples, size, h->payload_bytes);
     if (h->sample0 > INT64_MAX - (int64_t)h->n_samples)
         return gw_fail(GW_EFORMAT, "block header: the block ends beyond the end of time");
@@ -97,7 +98,8 @@ int gw_header_read(const void *data, size_t bytes, gw_header *out)
     gw_header h;
     memcpy(&h, data, sizeof h);
     if (h.magic != GW_BLOCK_MAGIC)
-        return gw_fail(GW_EFORMAT, "block header: magic 0x%08" PRIx32 ", want 0x%08x", h.magic, GW_BLOCK_MAGIC);
+        return gw_fail(GW_EFORMAT, "block header: magic 0x%08" PRIx32 ", want 0x%08x", h.magic,
+                       GW_BLOCK_MAGIC);
     if (h.version != GW_BLOCK_VERSION)
         return gw_fail(GW_EFORMAT, "block header: version %u, this program reads %u", (unsigned)h.version,
                        GW_BLOCK_VERSION);
@@ -153,8 +155,8 @@ static uint64_t fnv1a(uint64_t h, const void *data, size_t bytes)
 
 uint64_t gw_spec_hash(const gw_spec *s)
 {
-    const uint64_t number[] = {s->rate.num,   s->rate.den,       (uint64_t)s->phase_ns,
-                               s->dtype,      s->n_channels,     s->block_samples};
+    const uint64_t number[] = {s->rate.num, s->rate.den,   (uint64_t)s->phase_ns,
+                               s->dtype,    s->n_channels, s->block_samples};
     uint64_t h = fnv1a(UINT64_C(0xcbf29ce484222325), number, sizeof number);
     h = fnv1a(h, s->detector, strnlen(s->detector, sizeof s->detector) + 1);
     h = fnv1a(h, s->unit, strnlen(s->unit, sizeof s->unit) + 1);

@@ -51,38 +51,38 @@ typedef struct gw_header {
     uint16_t version, length; /* refuse an unknown version; skip what a longer header adds */
     uint32_t flags;
     uint8_t dtype, reserved8[3];
-    uint64_t run_id;  /* changes whenever the producer starts anew */
-    uint64_t seq;     /* block number on its link: contiguous, or it is a bug */
-    int64_t sample0;  /* number of the first sample, counted from GPS 0 + the spec's phase */
+    uint64_t run_id; /* changes whenever the producer starts anew */
+    uint64_t seq;    /* block number on its link: contiguous, or it is a bug */
+    int64_t sample0; /* number of the first sample, counted from GPS 0 + the spec's phase */
     uint32_t n_samples, n_channels, channel0, stream_id;
     uint64_t payload_bytes;
-    uint64_t gap_samples;           /* with GW_FLAG_GAP; else 0 */
-    uint64_t dq;                    /* GW_DQ_ bits that hold for every sample of the block */
-    int64_t due_ns;                 /* GPS time at which the last sample was taken */
-    int64_t ingest_ns;              /* GPS wall clock when this program first had it */
+    uint64_t gap_samples;                     /* with GW_FLAG_GAP; else 0 */
+    uint64_t dq;                              /* GW_DQ_ bits that hold for every sample of the block */
+    int64_t due_ns;                           /* GPS time at which the last sample was taken */
+    int64_t ingest_ns;                        /* GPS wall clock when this program first had it */
     uint32_t presence_offset, presence_bytes; /* optional tail, one bit a channel; absent = all present */
-    uint32_t payload_crc;           /* CRC32C of the payload, or 0 */
+    uint32_t payload_crc;                     /* CRC32C of the payload, or 0 */
     uint32_t reserved32[3];
-    uint32_t gap_reason;            /* gw_gap_reason, with GW_FLAG_GAP */
-    uint32_t header_crc;            /* CRC32C of the 124 bytes before it */
+    uint32_t gap_reason; /* gw_gap_reason, with GW_FLAG_GAP */
+    uint32_t header_crc; /* CRC32C of the 124 bytes before it */
 } gw_header;
 _Static_assert(sizeof(gw_header) == GW_HEADER_BYTES, "the block header is 128 bytes");
 
 /* Why samples are missing. */
 #define GW_GAP_REASONS(X)                                                                                    \
     X(NONE, "none")                                                                                          \
-    X(ABSENT, "absent")             /* no data: a hole between files, or a detector that is off */           \
-    X(NAN, "not-a-number")          /* the samples are NaN or infinite */                                    \
-    X(QUALITY, "data-quality")      /* DATA or CBC_CAT1 does not pass */                                     \
-    X(WARMUP, "warm-up")            /* a stage had no filter yet */                                          \
-    X(HISTORY, "history")           /* a stage's memory was not full yet after the start or a hole */        \
-    X(DROPPED, "dropped")           /* a side branch was too slow */                                         \
-    X(PARTIAL, "partial")           /* a fragment shorter than the stage's hop */
+    X(ABSENT, "absent")        /* no data: a hole between files, or a detector that is off */                \
+    X(NAN, "not-a-number")     /* the samples are NaN or infinite */                                         \
+    X(QUALITY, "data-quality") /* DATA or CBC_CAT1 does not pass */                                          \
+    X(WARMUP, "warm-up")       /* a stage had no filter yet */                                               \
+    X(HISTORY, "history")      /* a stage's memory was not full yet after the start or a hole */             \
+    X(DROPPED, "dropped")      /* a side branch was too slow */                                              \
+    X(PARTIAL, "partial")      /* a fragment shorter than the stage's hop */
 typedef enum gw_gap_reason {
 #define X(name, text) GW_GAP_##name,
     GW_GAP_REASONS(X)
 #undef X
-    GW_GAP_REASON_COUNT
+        GW_GAP_REASON_COUNT
 } gw_gap_reason;
 const char *gw_gap_reason_text(gw_gap_reason r);
 
@@ -104,10 +104,10 @@ typedef struct gw_spec {
     int64_t phase_ns; /* GPS time of sample 0 */
     gw_dtype dtype;
     uint32_t n_channels;
-    uint32_t block_samples; /* the longest block; no block crosses a multiple of it */
-    char detector[8];       /* "H1"; "" where a stream belongs to none or several */
-    char unit[16];          /* "strain", "whitened", "logit" */
-    char whitening[128];    /* what whitened it, as one canonical text; "" = not whitened */
+    uint32_t block_samples;         /* the longest block; no block crosses a multiple of it */
+    char detector[8];               /* "H1"; "" where a stream belongs to none or several */
+    char unit[16];                  /* "strain", "whitened", "logit" */
+    char whitening[128];            /* what whitened it, as one canonical text; "" = not whitened */
     char (*channel)[GW_NAME_BYTES]; /* n_channels names */
 } gw_spec;
 
@@ -115,7 +115,8 @@ int gw_spec_copy(gw_spec *to, const gw_spec *from); /* `to` is overwritten, not 
 int gw_spec_set_channels(gw_spec *s, uint32_t n, const char *const *names); /* names may be NULL */
 void gw_spec_free(gw_spec *s);
 uint64_t gw_spec_hash(const gw_spec *s); /* of all that must agree between two ends */
-void gw_spec_text(const gw_spec *s, char *text, size_t n); /* "sky.H1: 1 x 16384 Hz float64, blocks of 1024" */
+void gw_spec_text(const gw_spec *s, char *text,
+                  size_t n); /* "sky.H1: 1 x 16384 Hz float64, blocks of 1024" */
 
 struct gw_pool;
 

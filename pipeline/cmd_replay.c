@@ -78,8 +78,8 @@ static int run_text(text *t, const char *name, bool show, bool quiet)
 
 static int bad_option(char **argv)
 {
-    return gw_fail(GW_EUSAGE, "no option '%s', or its value is missing (gwstream %s --help)", argv[optind - 1],
-                   argv[0]);
+    return gw_fail(GW_EUSAGE, "no option '%s', or its value is missing (gwstream %s --help)",
+                   argv[optind - 1], argv[0]);
 }
 
 /* -- replay ------------------------------------------------------------------------------------------ */
@@ -103,13 +103,28 @@ static const char replay_help[] =
     "  --quiet           no progress\n";
 
 typedef struct replay_options {
-    const char *model, *journal, *output, *speed, *block, *start, *end, *candidate, *whitened, *statistic, *picture;
+    const char *model, *journal, *output, *speed, *block, *start, *end, *candidate, *whitened, *statistic,
+        *picture;
     const char *offset[8];
     int offsets;
     bool yaml, quiet;
 } replay_options;
 
-enum { MODEL = 256, JOURNAL, OUTPUT, SPEED, BLOCK, START, END, OFFSET, CANDIDATE, WHITENED, STATISTIC, PICTURE, YAML };
+enum {
+    MODEL = 256,
+    JOURNAL,
+    OUTPUT,
+    SPEED,
+    BLOCK,
+    START,
+    END,
+    OFFSET,
+    CANDIDATE,
+    WHITENED,
+    STATISTIC,
+    PICTURE,
+    YAML
+};
 
 static int replay_option(int c, replay_options *o, char **argv)
 {
@@ -175,15 +190,22 @@ static void add_record(text *t, const char *name, const char *from, const char *
 
 int gw_cmd_replay(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"help", no_argument, NULL, 'h'},           {"model", required_argument, NULL, MODEL},
-        {"journal", required_argument, NULL, JOURNAL}, {"output", required_argument, NULL, OUTPUT},
-        {"speed", required_argument, NULL, SPEED},  {"block", required_argument, NULL, BLOCK},
-        {"start", required_argument, NULL, START},  {"end", required_argument, NULL, END},
-        {"offset", required_argument, NULL, OFFSET}, {"candidate", required_argument, NULL, CANDIDATE},
-        {"whitened", required_argument, NULL, WHITENED}, {"statistic", required_argument, NULL, STATISTIC},
-        {"picture", required_argument, NULL, PICTURE}, {"yaml", no_argument, NULL, YAML},
-        {"quiet", no_argument, NULL, 'q'},          {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"help", no_argument, NULL, 'h'},
+                                            {"model", required_argument, NULL, MODEL},
+                                            {"journal", required_argument, NULL, JOURNAL},
+                                            {"output", required_argument, NULL, OUTPUT},
+                                            {"speed", required_argument, NULL, SPEED},
+                                            {"block", required_argument, NULL, BLOCK},
+                                            {"start", required_argument, NULL, START},
+                                            {"end", required_argument, NULL, END},
+                                            {"offset", required_argument, NULL, OFFSET},
+                                            {"candidate", required_argument, NULL, CANDIDATE},
+                                            {"whitened", required_argument, NULL, WHITENED},
+                                            {"statistic", required_argument, NULL, STATISTIC},
+                                            {"picture", required_argument, NULL, PICTURE},
+                                            {"yaml", no_argument, NULL, YAML},
+                                            {"quiet", no_argument, NULL, 'q'},
+                                            {NULL, 0, NULL, 0}};
     replay_options o = {.journal = "gwstream.sqlite", .speed = "0", .block = "1/16s"};
     opterr = 0;
     optind = 1;
@@ -245,7 +267,8 @@ int gw_cmd_replay(int argc, char **argv)
 
 static const char simulate_help[] =
     "usage: gwstream simulate [options] --output F.hdf5\n\n"
-    "Writes simulated strain in GWpy's HDF5 layout: coloured noise with lines and glitches, and signals. The\n"
+    "Writes simulated strain in GWpy's HDF5 layout: coloured noise with lines and glitches, and signals. "
+    "The\n"
     "same seed gives the same samples.\n\n"
     "  --output F        the file to write (required)\n"
     "  --duration T      64s\n"
@@ -255,7 +278,8 @@ static const char simulate_help[] =
     "  --detectors A,B   H1,L1\n"
     "  --asd F           two columns, frequency and ASD; or design, design-plain\n"
     "  --glitches F      rate in each detector (default: none), as 1/30Hz\n"
-    "  --signal K=V,...  a compact binary merger: gps, mass1, mass2, spin1z, spin2z, network_snr or distance,\n"
+    "  --signal K=V,...  a compact binary merger: gps, mass1, mass2, spin1z, spin2z, network_snr or "
+    "distance,\n"
     "                    ra, dec, psi, iota, phase; may be given again\n"
     "  --overwrite       replace an existing file\n"
     "  --yaml            print the graph instead of running it\n"
@@ -281,14 +305,20 @@ static int add_signal(text *t, const char *spec)
 
 int gw_cmd_simulate(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"help", no_argument, NULL, 'h'},           {"output", required_argument, NULL, OUTPUT},
-        {"duration", required_argument, NULL, DURATION}, {"seed", required_argument, NULL, SEED},
-        {"start", required_argument, NULL, START},  {"rate", required_argument, NULL, RATE},
-        {"detectors", required_argument, NULL, DETECTORS}, {"asd", required_argument, NULL, ASD},
-        {"glitches", required_argument, NULL, GLITCHES}, {"signal", required_argument, NULL, SIGNAL},
-        {"overwrite", no_argument, NULL, OVERWRITE}, {"yaml", no_argument, NULL, YAML},
-        {"quiet", no_argument, NULL, 'q'},          {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"help", no_argument, NULL, 'h'},
+                                            {"output", required_argument, NULL, OUTPUT},
+                                            {"duration", required_argument, NULL, DURATION},
+                                            {"seed", required_argument, NULL, SEED},
+                                            {"start", required_argument, NULL, START},
+                                            {"rate", required_argument, NULL, RATE},
+                                            {"detectors", required_argument, NULL, DETECTORS},
+                                            {"asd", required_argument, NULL, ASD},
+                                            {"glitches", required_argument, NULL, GLITCHES},
+                                            {"signal", required_argument, NULL, SIGNAL},
+                                            {"overwrite", no_argument, NULL, OVERWRITE},
+                                            {"yaml", no_argument, NULL, YAML},
+                                            {"quiet", no_argument, NULL, 'q'},
+                                            {NULL, 0, NULL, 0}};
     const char *output = NULL, *duration = "64s", *seed = "1", *start = "1400000000", *rate = "16384Hz",
                *detectors = "H1,L1", *asd = NULL, *glitches = NULL, *overwrite = "false";
     bool yaml = false, quiet = false;
@@ -352,8 +382,10 @@ int gw_cmd_simulate(int argc, char **argv)
         return err;
     }
     text t = {0};
-    add(&t, "sources:\n  sky: {kind: sim, seed: %s, start: %s, duration: %s, rate: %s, block: 1s, detectors: [%s]", seed,
-        start, duration, rate, detectors);
+    add(&t,
+        "sources:\n  sky: {kind: sim, seed: %s, start: %s, duration: %s, rate: %s, block: 1s, detectors: "
+        "[%s]",
+        seed, start, duration, rate, detectors);
     if (asd) {
         add(&t, ", asd: ");
         add_quoted(&t, asd);

@@ -74,7 +74,8 @@ int gw_run_graph(gw_graph *g, bool quiet)
     sigaddset(&signals, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &signals, &before);
     signal(SIGPIPE, SIG_IGN);
-    bar = (progress){.terminal = !quiet && isatty(STDERR_FILENO), .started_ns = gw_monotonic_ns(),
+    bar = (progress){.terminal = !quiet && isatty(STDERR_FILENO),
+                     .started_ns = gw_monotonic_ns(),
                      .last_line_ns = gw_monotonic_ns()};
     if (bar.terminal)
         gw_log_set_hook(around_log);
@@ -86,8 +87,9 @@ int gw_run_graph(gw_graph *g, bool quiet)
             if (stopping)
                 _exit(130); /* asked twice: at once */
             stopping = true;
-            gw_log(GW_LOG_INFO, NULL, "stopping: sources end here, everything behind them is flushed "
-                                      "(once more to leave at once)");
+            gw_log(GW_LOG_INFO, NULL,
+                   "stopping: sources end here, everything behind them is flushed "
+                   "(once more to leave at once)");
             gw_graph_stop(g);
         }
         show_progress(g, quiet);
@@ -106,7 +108,8 @@ int gw_run_graph(gw_graph *g, bool quiet)
         gw_graph_print_losses(g, stderr);
     }
     if (err == GW_OK && bad_inputs)
-        err = gw_fail(GW_EFORMAT, "bad input in %" PRIu64 " place%s (see above); everything else was worked off",
+        err = gw_fail(GW_EFORMAT,
+                      "bad input in %" PRIu64 " place%s (see above); everything else was worked off",
                       bad_inputs, bad_inputs == 1 ? "" : "s");
     char detail[1024];
     snprintf(detail, sizeof detail, "%s", gw_err_detail());
@@ -178,7 +181,8 @@ int gw_cmd_run(int argc, char **argv)
     gw_graph *g;
     GW_TRY(gw_graph_load(&g, file));
     if (!gw_clock_synchronised())
-        gw_log(GW_LOG_WARN, NULL, "this host's clock is not synchronised: live latencies and arrival ages are off");
+        gw_log(GW_LOG_WARN, NULL,
+               "this host's clock is not synchronised: live latencies and arrival ages are off");
     return gw_run_graph(g, quiet);
 }
 
@@ -210,8 +214,8 @@ int gw_cmd_version(int argc, char **argv)
     unsigned hdf[3];
     zmq_version(&zmq[0], &zmq[1], &zmq[2]);
     H5get_libversion(&hdf[0], &hdf[1], &hdf[2]);
-    printf("gwstream %s\n%s\nZeroMQ %d.%d.%d\nHDF5 %u.%u.%u\nSQLite %s\nCUDA %s\n", GW_VERSION, fftw_version, zmq[0],
-           zmq[1], zmq[2], hdf[0], hdf[1], hdf[2], sqlite3_libversion(),
+    printf("gwstream %s\n%s\nZeroMQ %d.%d.%d\nHDF5 %u.%u.%u\nSQLite %s\nCUDA %s\n", GW_VERSION, fftw_version,
+           zmq[0], zmq[1], zmq[2], hdf[0], hdf[1], hdf[2], sqlite3_libversion(),
 #ifdef GW_HAVE_CUDA
            "compiled in"
 #else

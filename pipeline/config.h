@@ -44,7 +44,7 @@ int gw_conf_get_text(gw_conf *c, const char *key, const char **value);
 int gw_conf_get_bool(gw_conf *c, const char *key, bool *value); /* true | false, nothing else */
 int gw_conf_get_int(gw_conf *c, const char *key, int64_t min, int64_t max, int64_t *value);
 int gw_conf_get_double(gw_conf *c, const char *key, double min, double max, double *value); /* no unit */
-int gw_conf_get_rate(gw_conf *c, const char *key, gw_rate *value);       /* 16384Hz, 1/60Hz, 16kHz */
+int gw_conf_get_rate(gw_conf *c, const char *key, gw_rate *value);        /* 16384Hz, 1/60Hz, 16kHz */
 int gw_conf_get_frequency(gw_conf *c, const char *key, double *value_hz); /* 20Hz, 1.5kHz: real */
 /* A time span, exact as a rational number of seconds: 62.5ms, 1/16s, 8s, 5min, 2h, 1d. */
 int gw_conf_get_span(gw_conf *c, const char *key, gw_rate *seconds);

@@ -23,15 +23,15 @@ const char *gw_phase_text(gw_phase p); /* "first" ... */
 typedef struct gw_event {
     char id[GW_EVENT_ID_BYTES]; /* "G" and 16 hex digits: of GPS second, detectors, model, stream */
     gw_phase phase;
-    int64_t gps_ns;      /* coalescence arrival, at the detector where it is later */
-    char detectors[32];  /* "H1,L1": sorted, comma separated */
+    int64_t gps_ns;                     /* coalescence arrival, at the detector where it is later */
+    char detectors[32];                 /* "H1,L1": sorted, comma separated */
     char stream[GW_EVENT_ID_BYTES * 2]; /* branch of the graph it was found in */
-    double statistic;    /* the ranking statistic (smoothed raw logit) */
+    double statistic;                   /* the ranking statistic (smoothed raw logit) */
     double noise_rate_hz; /* how often noise alone reaches it: (n + 1) / T of the card's background */
-    double background_s; /* T */
-    bool alert;          /* above the alert threshold, not only the candidate threshold */
-    bool injection;      /* from block flags or data-quality bits */
-    uint64_t dq;         /* GW_DQ_ bits common to all detectors over the event */
+    double background_s;  /* T */
+    bool alert;           /* above the alert threshold, not only the candidate threshold */
+    bool injection;       /* from block flags or data-quality bits */
+    uint64_t dq;          /* GW_DQ_ bits common to all detectors over the event */
     char model[48], model_hash[24]; /* name; first 16 hex digits of the file's SHA-256 */
     char card_hash[24];
     /* When: GPS wall clock. */

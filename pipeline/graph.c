@@ -17,7 +17,7 @@ typedef struct part {
     const char *name;
     gw_conf *conf;
     const gw_kind *kind;
-    gw_conf *from;          /* scalar or list; NULL for sources */
+    gw_conf *from;           /* scalar or list; NULL for sources */
     int first_node, n_nodes; /* its nodes, once made */
     bool made, visiting;
 } part;
@@ -61,8 +61,8 @@ static int read_parts(builder *b, const char *section, gw_role role)
             char known[256] = "";
             for (int k = 0; gw_kinds[k]; k++)
                 if (gw_kinds[k]->role == role)
-                    snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", known[0] ? ", " : "",
-                             gw_kinds[k]->kind);
+                    snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s",
+                             known[0] ? ", " : "", gw_kinds[k]->kind);
             return gw_conf_fail(kind_conf, "no kind '%s' among the %s (%s)", word, section, known);
         }
         part *list = realloc(b->part, (size_t)(b->n_parts + 1) * sizeof *list);
@@ -175,7 +175,8 @@ static int add_node(builder *b, part *p, const char *suffix, gw_node **out)
     return GW_OK;
 }
 
-static int connect_stream(builder *b, gw_node *from, int port, gw_node *to, int64_t credit, gw_on_full on_full)
+static int connect_stream(builder *b, gw_node *from, int port, gw_node *to, int64_t credit,
+                          gw_on_full on_full)
 {
     gw_output *o = &from->out[port];
     if (o->n_links == GW_MAX_FAN)
@@ -373,7 +374,8 @@ static int make_pools(gw_graph *g)
                 if (in->on_full == GW_DROP)
                     GW_TRY(gw_pool_new(&out->link[k].gaps, out->spec.name, in->credit + 2, 0, GW_SPACE_HOST));
             }
-            size_t bytes = (size_t)out->spec.block_samples * out->spec.n_channels * gw_dtype_bytes(out->spec.dtype);
+            size_t bytes =
+                (size_t)out->spec.block_samples * out->spec.n_channels * gw_dtype_bytes(out->spec.dtype);
             GW_TRY(gw_pool_new(&out->pool, out->spec.name, slabs, bytes, GW_SPACE_HOST));
         }
     }

@@ -38,9 +38,9 @@ void gw_graph_stop(gw_graph *g);
 int gw_graph_result(gw_graph *g, uint64_t *bad_inputs);
 
 typedef struct gw_graph_status {
-    int64_t data_ns;      /* stream time reached by the slowest source; GW_NOT_KNOWN_NS before the first block */
-    int64_t first_ns;     /* stream time of the first sample */
-    uint64_t events;      /* event messages sent by stages (not injections) */
+    int64_t data_ns;  /* stream time reached by the slowest source; GW_NOT_KNOWN_NS before the first block */
+    int64_t first_ns; /* stream time of the first sample */
+    uint64_t events;  /* event messages sent by stages (not injections) */
     uint64_t dropped_blocks;
     double pace;
 } gw_graph_status;

@@ -217,8 +217,8 @@ void gw_graph_print_losses(const gw_graph *g, FILE *to)
         }
         const uint64_t dropped = atomic_load(&n->count.dropped_blocks);
         if (dropped)
-            fprintf(to, "%s%s %" PRIu64 " blocks dropped on side branches", some ? "," : n->name, some ? "" : ":",
-                    dropped);
+            fprintf(to, "%s%s %" PRIu64 " blocks dropped on side branches", some ? "," : n->name,
+                    some ? "" : ":", dropped);
         if (some || dropped)
             fputc('\n', to);
     }
@@ -246,9 +246,10 @@ void gw_graph_print(const gw_graph *g, FILE *to)
         const gw_node *n = g->node[i];
         size_t memory = n->plan.memory_bytes;
         for (int k = 0; k < n->n_in; k++)
-            memory += n->in[k].hop ? 2 * ((size_t)n->in[k].history + n->in[k].hop + n->in[k].spec->block_samples) *
-                                         n->in[k].spec->n_channels * gw_dtype_bytes(n->in[k].spec->dtype)
-                                   : 0;
+            memory += n->in[k].hop
+                          ? 2 * ((size_t)n->in[k].history + n->in[k].hop + n->in[k].spec->block_samples) *
+                                n->in[k].spec->n_channels * gw_dtype_bytes(n->in[k].spec->dtype)
+                          : 0;
         for (int o = 0; o < n->n_out; o++)
             memory += gw_pool_bytes(n->out[o].pool);
         total += memory;
@@ -256,8 +257,8 @@ void gw_graph_print(const gw_graph *g, FILE *to)
         fprintf(to, "%-16s %-9s look-ahead %5.1f ms  memory %s\n", n->name, n->kind->kind,
                 (double)n->plan.delay_ns / 1e6, bytes_text(memory, size, sizeof size));
         for (int k = 0; k < n->n_in; k++)
-            fprintf(to, "    <- %s (hop %" PRIu32 ", history %" PRIu32 ", credit %d, %s)\n", n->in[k].spec->name,
-                    n->in[k].hop, n->in[k].history, n->in[k].credit,
+            fprintf(to, "    <- %s (hop %" PRIu32 ", history %" PRIu32 ", credit %d, %s)\n",
+                    n->in[k].spec->name, n->in[k].hop, n->in[k].history, n->in[k].credit,
                     n->in[k].on_full == GW_DROP ? "drops when full" : "waits when full");
         for (int o = 0; o < n->n_out; o++) {
             gw_spec_text(&n->out[o].spec, text, sizeof text);

@@ -16,11 +16,11 @@ int gw_input_open(gw_input *in, void *zmq)
         in->capacity = 2 * ((size_t)in->history + in->hop) + 2 * (size_t)in->spec->block_samples;
         in->buffer = calloc(in->capacity * in->spec->n_channels, gw_dtype_bytes(in->spec->dtype));
         if (!in->buffer)
-            return gw_fail(GW_ENOMEM, "input %s: %zu samples x %" PRIu32 " channels", in->spec->name, in->capacity,
-                           in->spec->n_channels);
+            return gw_fail(GW_ENOMEM, "input %s: %zu samples x %" PRIu32 " channels", in->spec->name,
+                           in->capacity, in->spec->n_channels);
     }
-    const gw_link_conf c = {.zmq = zmq, .address = in->address, .spec = in->spec, .credit = in->credit,
-                            .on_full = in->on_full};
+    const gw_link_conf c = {
+        .zmq = zmq, .address = in->address, .spec = in->spec, .credit = in->credit, .on_full = in->on_full};
     return gw_receiver_open(&in->link, &c);
 }
 
@@ -70,8 +70,11 @@ static void append(gw_input *in, const gw_block *b, int64_t need_from)
     in->hi += n;
     if (in->n_meta == GW_MAX_META)
         forget_meta(in, need_from);
-    in->meta[in->n_meta++] = (gw_meta){.end = in->hi, .dq = b->hdr.dq, .flags = b->hdr.flags,
-                                       .due_ns = b->hdr.due_ns, .ingest_ns = b->hdr.ingest_ns};
+    in->meta[in->n_meta++] = (gw_meta){.end = in->hi,
+                                       .dq = b->hdr.dq,
+                                       .flags = b->hdr.flags,
+                                       .due_ns = b->hdr.due_ns,
+                                       .ingest_ns = b->hdr.ingest_ns};
 }
 
 int gw_input_take(gw_input *in, int64_t need_from, gw_hole *hole)
@@ -93,8 +96,10 @@ int gw_input_take(gw_input *in, int64_t need_from, gw_hole *hole)
         in->lo = in->hi = in->base = b->hdr.sample0;
     in->started = true;
     if (b->hdr.flags & GW_FLAG_GAP) {
-        *hole = (gw_hole){.sample0 = b->hdr.sample0, .samples = b->hdr.gap_samples,
-                          .reason = (gw_gap_reason)b->hdr.gap_reason, .dq = b->hdr.dq};
+        *hole = (gw_hole){.sample0 = b->hdr.sample0,
+                          .samples = b->hdr.gap_samples,
+                          .reason = (gw_gap_reason)b->hdr.gap_reason,
+                          .dq = b->hdr.dq};
         in->reason = hole->reason;
         in->end = b->hdr.sample0 + (int64_t)b->hdr.gap_samples;
         in->lo = in->hi = in->base = in->end;
@@ -114,8 +119,12 @@ bool gw_input_has(const gw_input *in, int64_t from, int64_t to)
 void gw_input_view(const gw_input *in, int64_t from, uint32_t n, gw_view *v)
 {
     const size_t size = gw_dtype_bytes(in->spec->dtype);
-    *v = (gw_view){.data = in->buffer + (size_t)(from - in->base) * size, .stride = in->capacity, .n_samples = n,
-                   .n_channels = in->spec->n_channels, .sample0 = from, .dq = UINT64_MAX};
+    *v = (gw_view){.data = in->buffer + (size_t)(from - in->base) * size,
+                   .stride = in->capacity,
+                   .n_samples = n,
+                   .n_channels = in->spec->n_channels,
+                   .sample0 = from,
+                   .dq = UINT64_MAX};
     int64_t start = INT64_MIN;
     for (int i = 0; i < in->n_meta; i++) { /* the blocks that overlap [from, from + n) */
         const gw_meta *m = &in->meta[i];

@@ -9,9 +9,14 @@ extern const gw_kind gw_kind_resample, gw_kind_whiten, gw_kind_detect;
 extern const gw_kind gw_kind_alerts, gw_kind_record, gw_kind_picture;
 
 const gw_kind *const gw_kinds[] = {
-    &gw_kind_sim,    &gw_kind_replay,                     /* sources */
-    &gw_kind_resample, &gw_kind_whiten, &gw_kind_detect,  /* stages */
-    &gw_kind_alerts, &gw_kind_record, &gw_kind_picture,   /* sinks */
+    &gw_kind_sim,
+    &gw_kind_replay, /* sources */
+    &gw_kind_resample,
+    &gw_kind_whiten,
+    &gw_kind_detect, /* stages */
+    &gw_kind_alerts,
+    &gw_kind_record,
+    &gw_kind_picture, /* sinks */
     NULL,
 };
 

@@ -68,7 +68,10 @@ static int open_socket(void **socket, const gw_link_conf *c, bool bind)
 
 static int send_control(void *socket, uint16_t type, uint64_t count, uint64_t spec_hash)
 {
-    const control c = {.magic = CONTROL_MAGIC, .version = GW_BLOCK_VERSION, .type = type, .count = count,
+    const control c = {.magic = CONTROL_MAGIC,
+                       .version = GW_BLOCK_VERSION,
+                       .type = type,
+                       .count = count,
                        .spec_hash = spec_hash};
     if (zmq_send(socket, &c, sizeof c, ZMQ_DONTWAIT) != (int)sizeof c)
         return gw_fail(GW_ESYSTEM, "link: %s", zmq_strerror(zmq_errno()));
@@ -314,9 +317,9 @@ int gw_receiver_take(gw_receiver *r, gw_block **b)
 {
     *b = NULL;
     if (r->eos)
-        return r->received == r->eos_count
-                   ? GW_EEND
-                   : gw_fail(GW_EBUG, "link: %" PRIu64 " of %" PRIu64 " blocks came", r->received, r->eos_count);
+        return r->received == r->eos_count ? GW_EEND
+                                           : gw_fail(GW_EBUG, "link: %" PRIu64 " of %" PRIu64 " blocks came",
+                                                     r->received, r->eos_count);
     zmq_msg_t m;
     zmq_msg_init(&m);
     if (zmq_msg_recv(&m, r->socket, ZMQ_DONTWAIT) < 0) {

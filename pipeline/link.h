@@ -29,8 +29,8 @@ typedef struct gw_link_conf {
     const gw_spec *spec; /* of the stream; must outlive the link */
     int credit;          /* messages in flight, >= 1 */
     gw_on_full on_full;
-    gw_pool *gaps;       /* dropping sender only: `credit` + 2 slabs of no bytes, for GAPs; must outlive the
-                            context, because messages nobody reads are released by its threads */
+    gw_pool *gaps; /* dropping sender only: `credit` + 2 slabs of no bytes, for GAPs; must outlive the
+                      context, because messages nobody reads are released by its threads */
 } gw_link_conf;
 
 int gw_sender_open(gw_sender **s, const gw_link_conf *c);

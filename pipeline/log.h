@@ -12,7 +12,8 @@ typedef enum gw_log_level { GW_LOG_ERROR, GW_LOG_WARN, GW_LOG_INFO, GW_LOG_DEBUG
 void gw_log_set_level(gw_log_level level);
 
 /* `where` names the part that speaks ("whiten.H1"); may be NULL. No newline in `fmt`. */
-void gw_log(gw_log_level level, const char *where, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void gw_log(gw_log_level level, const char *where, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 
 /* Called with true before a log line and with false after it, under the log's lock: lets the progress
  * bar clear and redraw its line. NULL to remove. */

@@ -37,11 +37,11 @@ typedef struct gw_input {
     gw_receiver *link;
     uint32_t hop, history;
     bool ended, started;
-    int64_t end;    /* everything before this sample has come, as samples or as a hole */
-    int64_t lo, hi; /* the buffer holds [lo, hi) without a hole */
-    int64_t base;   /* sample number of the buffer's first place */
+    int64_t end;     /* everything before this sample has come, as samples or as a hole */
+    int64_t lo, hi;  /* the buffer holds [lo, hi) without a hole */
+    int64_t base;    /* sample number of the buffer's first place */
     size_t capacity; /* samples a channel */
-    char *buffer;   /* [channel][capacity] */
+    char *buffer;    /* [channel][capacity] */
     gw_meta meta[GW_MAX_META];
     int n_meta;
     gw_gap_reason reason; /* of the latest hole */

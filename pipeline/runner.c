@@ -80,7 +80,8 @@ static int wait_for(gw_node *n, int what)
     if (what & WAIT_INPUT) {
         for (int i = 0; i < n->n_in; i++)
             if (!n->in[i].ended)
-                item[count++] = (zmq_pollitem_t){.socket = gw_receiver_socket(n->in[i].link), .events = ZMQ_POLLIN};
+                item[count++] =
+                    (zmq_pollitem_t){.socket = gw_receiver_socket(n->in[i].link), .events = ZMQ_POLLIN};
         if (n->feed_in)
             item[count++] = (zmq_pollitem_t){.socket = n->feed_in, .events = ZMQ_POLLIN};
     }
@@ -212,9 +213,9 @@ static int lose_until(gw_node *n, int64_t until_ns, gw_gap_reason reason, uint64
 {
     for (int o = 0; o < n->n_out; o++) {
         gw_output *out = &n->out[o];
-        GW_TRY(send_gap(n, out,
-                        gw_sample_at_or_before(until_ns - n->plan.delay_ns, out->spec.rate, out->spec.phase_ns),
-                        reason, dq));
+        GW_TRY(send_gap(
+            n, out, gw_sample_at_or_before(until_ns - n->plan.delay_ns, out->spec.rate, out->spec.phase_ns),
+            reason, dq));
     }
     return GW_OK;
 }
@@ -240,12 +241,15 @@ static int call_step(gw_node *n, const gw_view *view)
     }
     for (int o = 0; o < n->n_out; o++) {
         GW_TRY(reserve(n, &n->out[o]));
-        out[o] = (gw_out){.data = n->out[o].slab->data, .capacity_samples = n->out[o].spec.block_samples,
-                          .dq = about.dq, .flags = about.flags};
+        out[o] = (gw_out){.data = n->out[o].slab->data,
+                          .capacity_samples = n->out[o].spec.block_samples,
+                          .dq = about.dq,
+                          .flags = about.flags};
     }
     const int64_t before = gw_monotonic_ns();
     int err = n->kind->step(n->self, view, out);
-    atomic_fetch_add_explicit(&n->count.busy_ns, (uint64_t)(gw_monotonic_ns() - before), memory_order_relaxed);
+    atomic_fetch_add_explicit(&n->count.busy_ns, (uint64_t)(gw_monotonic_ns() - before),
+                              memory_order_relaxed);
     GW_TRY(err);
     for (int o = 0; o < n->n_out; o++) {
         about.dq = out[o].dq;
@@ -339,7 +343,8 @@ static int run_hops(gw_node *n)
                 continue;
             lacking = true;
             gw_hole hole;
-            int err = gw_input_take(in, n->hop_known ? n->hop_index * in->hop - in->history : INT64_MIN, &hole);
+            int err =
+                gw_input_take(in, n->hop_known ? n->hop_index * in->hop - in->history : INT64_MIN, &hole);
             if (err == GW_OK)
                 GW_TRY(call_gap(n, n->n_in > 1 ? -1 : 0, &hole));
             else if (err != GW_EAGAIN && err != GW_EEND)
@@ -354,8 +359,7 @@ static int run_hops(gw_node *n)
         else if (ended) {
             GW_TRY(tell_lost(n)); /* some input will never complete this hop */
             return run_out(n);
-        }
-        else if (!progress) {
+        } else if (!progress) {
             GW_TRY(tell_lost(n));
             GW_TRY(wait_for(n, WAIT_INPUT));
         }
@@ -379,23 +383,30 @@ static int run_blocks(gw_node *n)
         const gw_header *h = &b->hdr;
         if (!in->started)
             for (int o = 0; o < n->n_out; o++)
-                n->out[o].end = gw_sample_at_or_after(
-                    gw_sample_to_ns(h->sample0, in->spec->rate, in->spec->phase_ns), n->out[o].spec.rate,
-                    n->out[o].spec.phase_ns);
+                n->out[o].end =
+                    gw_sample_at_or_after(gw_sample_to_ns(h->sample0, in->spec->rate, in->spec->phase_ns),
+                                          n->out[o].spec.rate, n->out[o].spec.phase_ns);
         in->started = true;
         if (h->flags & GW_FLAG_GAP) {
-            const gw_hole hole = {.sample0 = h->sample0, .samples = h->gap_samples,
-                                  .reason = (gw_gap_reason)h->gap_reason, .dq = h->dq};
+            const gw_hole hole = {.sample0 = h->sample0,
+                                  .samples = h->gap_samples,
+                                  .reason = (gw_gap_reason)h->gap_reason,
+                                  .dq = h->dq};
             err = call_gap(n, 0, &hole);
             if (err == GW_OK)
-                err = lose_until(n,
-                                 gw_sample_to_ns(h->sample0 + (int64_t)h->gap_samples, in->spec->rate,
-                                                 in->spec->phase_ns),
-                                 hole.reason, h->dq);
+                err = lose_until(
+                    n,
+                    gw_sample_to_ns(h->sample0 + (int64_t)h->gap_samples, in->spec->rate, in->spec->phase_ns),
+                    hole.reason, h->dq);
         } else {
-            const gw_view v = {.data = b->data, .stride = h->n_samples, .n_samples = h->n_samples,
-                               .n_channels = h->n_channels, .sample0 = h->sample0, .dq = h->dq,
-                               .flags = h->flags & (GW_FLAG_INJECTION | GW_FLAG_REPLAY), .due_ns = h->due_ns,
+            const gw_view v = {.data = b->data,
+                               .stride = h->n_samples,
+                               .n_samples = h->n_samples,
+                               .n_channels = h->n_channels,
+                               .sample0 = h->sample0,
+                               .dq = h->dq,
+                               .flags = h->flags & (GW_FLAG_INJECTION | GW_FLAG_REPLAY),
+                               .due_ns = h->due_ns,
                                .ingest_ns = h->ingest_ns};
             err = call_step(n, &v);
         }
@@ -411,7 +422,8 @@ static int drain_stage(gw_node *n)
         gw_out out[GW_MAX_PORTS] = {0};
         for (int o = 0; o < n->n_out; o++) {
             GW_TRY(reserve(n, &n->out[o]));
-            out[o] = (gw_out){.data = n->out[o].slab->data, .capacity_samples = n->out[o].spec.block_samples,
+            out[o] = (gw_out){.data = n->out[o].slab->data,
+                              .capacity_samples = n->out[o].spec.block_samples,
                               .dq = GW_DQ_ALL};
         }
         GW_TRY(n->kind->drain(n->self, out));
@@ -420,7 +432,8 @@ static int drain_stage(gw_node *n)
             if (!out[o].n_samples)
                 continue;
             more = true;
-            const gw_header about = {.dq = out[o].dq, .flags = out[o].flags,
+            const gw_header about = {.dq = out[o].dq,
+                                     .flags = out[o].flags,
                                      .due_ns = gw_sample_to_ns(out[o].sample0 + out[o].n_samples,
                                                                n->out[o].spec.rate, n->out[o].spec.phase_ns),
                                      .ingest_ns = gw_gps_now_ns()};
@@ -441,13 +454,17 @@ static int next_piece(gw_node *n, int port)
     gw_piece p = {.data = o->slab->data, .capacity_samples = o->spec.block_samples, .dq = GW_DQ_ALL};
     const int64_t before = gw_monotonic_ns();
     GW_TRY(n->kind->next(n->self, port, &p));
-    atomic_fetch_add_explicit(&n->count.busy_ns, (uint64_t)(gw_monotonic_ns() - before), memory_order_relaxed);
+    atomic_fetch_add_explicit(&n->count.busy_ns, (uint64_t)(gw_monotonic_ns() - before),
+                              memory_order_relaxed);
     if (!o->started)
         o->end = p.sample0;
     if (p.n_samples == 0)
         return send_gap(n, o, p.sample0 + (int64_t)p.gap_samples, p.reason, p.dq);
-    const gw_header about = {.dq = p.dq, .flags = p.flags, .ingest_ns = gw_gps_now_ns(),
-                             .due_ns = gw_sample_to_ns(p.sample0 + p.n_samples, o->spec.rate, o->spec.phase_ns)};
+    const gw_header about = {.dq = p.dq,
+                             .flags = p.flags,
+                             .ingest_ns = gw_gps_now_ns(),
+                             .due_ns =
+                                 gw_sample_to_ns(p.sample0 + p.n_samples, o->spec.rate, o->spec.phase_ns)};
     return send_samples(n, o, p.sample0, p.n_samples, &about, GW_GAP_ABSENT);
 }
 
@@ -498,13 +515,20 @@ static int sink_block(gw_node *n, int port, const gw_header *h, const void *data
                                           in->spec->phase_ns),
                           memory_order_relaxed);
     if (h->flags & GW_FLAG_GAP) {
-        const gw_hole hole = {.sample0 = h->sample0, .samples = h->gap_samples,
-                              .reason = (gw_gap_reason)h->gap_reason, .dq = h->dq};
+        const gw_hole hole = {.sample0 = h->sample0,
+                              .samples = h->gap_samples,
+                              .reason = (gw_gap_reason)h->gap_reason,
+                              .dq = h->dq};
         return call_gap(n, port, &hole);
     }
-    const gw_view v = {.data = data, .stride = h->n_samples, .n_samples = h->n_samples,
-                       .n_channels = h->n_channels, .sample0 = h->sample0, .dq = h->dq,
-                       .flags = h->flags & (GW_FLAG_INJECTION | GW_FLAG_REPLAY), .due_ns = h->due_ns,
+    const gw_view v = {.data = data,
+                       .stride = h->n_samples,
+                       .n_samples = h->n_samples,
+                       .n_channels = h->n_channels,
+                       .sample0 = h->sample0,
+                       .dq = h->dq,
+                       .flags = h->flags & (GW_FLAG_INJECTION | GW_FLAG_REPLAY),
+                       .due_ns = h->due_ns,
                        .ingest_ns = h->ingest_ns};
     return n->kind->take(n->self, port, &v);
 }
@@ -562,8 +586,12 @@ static int open_links(gw_node *n)
     for (int o = 0; o < n->n_out; o++) {
         for (int k = 0; k < n->out[o].n_links; k++) {
             struct gw_output_link *l = &n->out[o].link[k];
-            const gw_link_conf c = {.zmq = zmq, .address = l->to->address, .spec = &n->out[o].spec,
-                                    .credit = l->to->credit, .on_full = l->to->on_full, .gaps = l->gaps};
+            const gw_link_conf c = {.zmq = zmq,
+                                    .address = l->to->address,
+                                    .spec = &n->out[o].spec,
+                                    .credit = l->to->credit,
+                                    .on_full = l->to->on_full,
+                                    .gaps = l->gaps};
             GW_TRY(gw_sender_open(&l->link, &c));
         }
     }

@@ -50,7 +50,7 @@ typedef struct gw_plan {
     /* given */
     const char *name;
     int n_in;
-    const gw_spec *in; /* [n_in] */
+    const gw_spec *in;  /* [n_in] */
     bool has_events_in; /* an event feed is connected (sinks) */
     /* to be said */
     uint32_t hop[GW_MAX_PORTS];     /* samples of input i a step; 0 = blocks as they come (zero copy) */
@@ -69,9 +69,9 @@ typedef struct gw_view {
     size_t stride;      /* samples from channel to channel */
     uint32_t n_samples; /* the hop (with hop 0: the block's length) */
     uint32_t n_channels;
-    int64_t sample0;    /* of the hop's first sample */
-    uint64_t dq;        /* holds for every sample of the hop */
-    uint32_t flags;     /* GW_FLAG_INJECTION, GW_FLAG_REPLAY if set on any sample of the hop */
+    int64_t sample0;           /* of the hop's first sample */
+    uint64_t dq;               /* holds for every sample of the hop */
+    uint32_t flags;            /* GW_FLAG_INJECTION, GW_FLAG_REPLAY if set on any sample of the hop */
     int64_t due_ns, ingest_ns; /* of the newest block in the hop */
 } gw_view;
 
@@ -83,11 +83,11 @@ typedef struct gw_out {
     uint32_t capacity_samples; /* per channel */
     uint32_t n_samples;
     int64_t sample0;
-    bool lost;              /* n_samples is 0 and this hop's output will never come ... */
-    int64_t lost_until;     /* ... so everything before this output sample is a GAP ... */
-    gw_gap_reason reason;   /* ... for this reason */
-    uint64_t dq;            /* preset to the AND of the inputs' */
-    uint32_t flags;         /* preset to the OR of the inputs' */
+    bool lost;            /* n_samples is 0 and this hop's output will never come ... */
+    int64_t lost_until;   /* ... so everything before this output sample is a GAP ... */
+    gw_gap_reason reason; /* ... for this reason */
+    uint64_t dq;          /* preset to the AND of the inputs' */
+    uint32_t flags;       /* preset to the OR of the inputs' */
 } gw_out;
 
 /* A source's next piece. */

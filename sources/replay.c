@@ -3,8 +3,8 @@
  * same span, with a GAP wherever a stream has nothing good. Run by the runner; joins files through join.c
  * and reads them through archive.c. Decides what is a hole; knows no file layout.
  *
- * A piece ends where the block grid, a file, the data quality or a stretch of NaN ends; the runner always asks
- * the port whose block ends first, so ports stay together although their pieces differ in length. */
+ * A piece ends where the block grid, a file, the data quality or a stretch of NaN ends; the runner always
+ * asks the port whose block ends first, so ports stay together although their pieces differ in length. */
 #include "pipeline/stage.h"
 #include "sources/join.h"
 

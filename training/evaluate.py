@@ -140,13 +140,13 @@ def found(statistic, ends, bar):
     return y.max(1) >= bar, ends[rows, (y >= bar).argmax(1)], ends[rows, y.argmax(1)]
 
 
-def arrival_times(scores, columns, peak_s):
-    """As `detect` does: the best pair of columns within light travel in the 0.75 s before the peak of
-    the statistic, each refined by a soft maximum over 3 columns either side. -> [k][2]."""
+def arrival_times(scores, columns, peak_s, reach_s):
+    """As `detect` does: the best pair of columns within light travel in the last reach_s before the peak
+    of the statistic, each refined by a soft maximum over 3 columns either side. -> [k][2]."""
     out = np.empty((len(scores), 2))
     reach = int(np.ceil(LIGHT_S * RATE_HZ / ARRIVAL)) + 1
     for k, (s, t, peak) in enumerate(zip(scores, columns, peak_s)):
-        inside = np.flatnonzero((t > peak - 0.75) & (t < peak))
+        inside = np.flatnonzero((t > peak - reach_s) & (t < peak))
         a, b = s[0][inside], s[1][inside]
         best, pair = -np.inf, (0, 0)
         for lag in range(-reach, reach + 1):
@@ -213,7 +213,7 @@ class Report:
         errors, peaks = [], []
         for (y, scores, ends, columns), snr in zip(self.runs["efficiency"], SNRS):
             ok, _, peak = found(box(y, n), ends, bar)
-            t = arrival_times(scores[ok], columns[ok], peak[ok])
+            t = arrival_times(scores[ok], columns[ok], peak[ok], 0.75 + n * FRAME_S)
             truth = self.sets["efficiency"].arrival[ok]
             truth = truth - truth.max(1)[:, None]
             errors.append((t - truth, t.max(1)))

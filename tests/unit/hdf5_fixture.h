@@ -340,7 +340,8 @@ static inline int alone_run(alone *a, taken *t, int64_t *skew_ns)
                 continue;
             int64_t ns = t[i].pieces ? gw_sample_to_ns(t[i].end, s->rate, s->phase_ns) : INT64_MIN;
             int64_t block = s->block_samples;
-            int64_t at = t[i].pieces ? t[i].end : gw_sample_at_or_after(a->env.start_ns, s->rate, s->phase_ns);
+            int64_t at =
+                t[i].pieces ? t[i].end : gw_sample_at_or_after(a->env.start_ns, s->rate, s->phase_ns);
             int64_t next = gw_sample_to_ns((at / block + 1) * block, s->rate, s->phase_ns);
             if (behind < 0 || next < due) {
                 behind = i;

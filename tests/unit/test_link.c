@@ -14,7 +14,8 @@
 
 static gw_header good_header(void)
 {
-    gw_header h = {.dtype = GW_F32, .n_samples = 4, .n_channels = 2, .payload_bytes = 32, .sample0 = 7, .seq = 1};
+    gw_header h = {
+        .dtype = GW_F32, .n_samples = 4, .n_channels = 2, .payload_bytes = 32, .sample0 = 7, .seq = 1};
     gw_header_seal(&h);
     return h;
 }
@@ -96,8 +97,12 @@ static void *sender_thread(void *arg)
 {
     ends *e = arg;
     gw_sender *s = NULL;
-    const gw_link_conf c = {.zmq = e->zmq, .address = "inproc://test", .spec = &e->send, .credit = e->credit,
-                            .on_full = e->on_full, .gaps = e->gaps};
+    const gw_link_conf c = {.zmq = e->zmq,
+                            .address = "inproc://test",
+                            .spec = &e->send,
+                            .credit = e->credit,
+                            .on_full = e->on_full,
+                            .gaps = e->gaps};
     int err = gw_sender_open(&s, &c);
     for (int i = 0; i < e->blocks && err == GW_OK; i++) {
         while (err == GW_OK && !gw_sender_ready(s)) {
@@ -111,8 +116,12 @@ static void *sender_thread(void *arg)
         }
         if (err != GW_OK)
             break;
-        b->hdr = (gw_header){.dtype = GW_F32, .n_samples = 10, .n_channels = 1, .payload_bytes = 40,
-                             .sample0 = 10 * i, .seq = (uint64_t)i};
+        b->hdr = (gw_header){.dtype = GW_F32,
+                             .n_samples = 10,
+                             .n_channels = 1,
+                             .payload_bytes = 40,
+                             .sample0 = 10 * i,
+                             .seq = (uint64_t)i};
         ((float *)b->data)[0] = (float)i;
         gw_block_seal(b);
         err = gw_sender_give(s, b);
@@ -133,7 +142,8 @@ static void *receiver_thread(void *arg)
 {
     ends *e = arg;
     gw_receiver *r = NULL;
-    const gw_link_conf c = {.zmq = e->zmq, .address = "inproc://test", .spec = &e->receive, .credit = e->credit};
+    const gw_link_conf c = {
+        .zmq = e->zmq, .address = "inproc://test", .spec = &e->receive, .credit = e->credit};
     int err = gw_receiver_open(&r, &c);
     e->tiles = true;
     for (;;) {
@@ -204,7 +214,11 @@ static void test_nothing_lost(void **state)
 static void test_drop_leaves_gaps(void **state)
 {
     (void)state;
-    ends e = {.send = spec_of("a"), .receive = spec_of("a"), .credit = 3, .blocks = 300, .on_full = GW_DROP,
+    ends e = {.send = spec_of("a"),
+              .receive = spec_of("a"),
+              .credit = 3,
+              .blocks = 300,
+              .on_full = GW_DROP,
               .slow_us = 500};
     run_ends(&e);
     assert_int_equal(e.receiver_err, GW_EEND);
@@ -217,8 +231,13 @@ static void test_drop_leaves_gaps(void **state)
 static void test_drop_without_need_does_not_happen(void **state)
 {
     (void)state;
-    ends e = {.send = spec_of("a"), .receive = spec_of("a"), .credit = 8, .blocks = 200, .on_full = GW_DROP,
-              .send_us = 500, .never_pump = true};
+    ends e = {.send = spec_of("a"),
+              .receive = spec_of("a"),
+              .credit = 8,
+              .blocks = 200,
+              .on_full = GW_DROP,
+              .send_us = 500,
+              .never_pump = true};
     run_ends(&e);
     assert_int_equal(e.receiver_err, GW_EEND);
     assert_true(e.tiles);

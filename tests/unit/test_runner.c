@@ -75,8 +75,12 @@ static int counter_next(void *self, int port, gw_piece *p)
     return GW_OK;
 }
 
-static const gw_kind kind_counter = {.kind = "counter", .role = GW_SOURCE, .state_size = sizeof(counter),
-                                     .configure = counter_configure, .plan = counter_plan, .open = counter_open,
+static const gw_kind kind_counter = {.kind = "counter",
+                                     .role = GW_SOURCE,
+                                     .state_size = sizeof(counter),
+                                     .configure = counter_configure,
+                                     .plan = counter_plan,
+                                     .open = counter_open,
                                      .next = counter_next};
 
 /* -- a stage: sum of a sample and the one `history` before it, `late` samples behind ------------------ */
@@ -146,12 +150,25 @@ static int summer_gap(void *self, int port, const gw_hole *hole)
     return gw_env_emit(((summer *)self)->env, &e);
 }
 
-static const gw_kind kind_sum = {.kind = "sum", .role = GW_STAGE, .per_stream = true, .makes_events = true,
-                                 .state_size = sizeof(summer), .configure = summer_configure, .plan = summer_plan,
-                                 .open = summer_open, .step = summer_step, .gap = summer_gap};
-static const gw_kind kind_both = {.kind = "both", .role = GW_STAGE, .makes_events = true,
-                                  .state_size = sizeof(summer), .configure = summer_configure, .plan = summer_plan,
-                                  .open = summer_open, .step = summer_step, .gap = summer_gap};
+static const gw_kind kind_sum = {.kind = "sum",
+                                 .role = GW_STAGE,
+                                 .per_stream = true,
+                                 .makes_events = true,
+                                 .state_size = sizeof(summer),
+                                 .configure = summer_configure,
+                                 .plan = summer_plan,
+                                 .open = summer_open,
+                                 .step = summer_step,
+                                 .gap = summer_gap};
+static const gw_kind kind_both = {.kind = "both",
+                                  .role = GW_STAGE,
+                                  .makes_events = true,
+                                  .state_size = sizeof(summer),
+                                  .configure = summer_configure,
+                                  .plan = summer_plan,
+                                  .open = summer_open,
+                                  .step = summer_step,
+                                  .gap = summer_gap};
 
 /* -- a sink that remembers --------------------------------------------------------------------------- */
 
@@ -204,8 +221,13 @@ static int keep_drain(void *self, gw_out *out)
     return GW_OK;
 }
 
-static const gw_kind kind_keep = {.kind = "keep", .role = GW_SINK, .takes_events = true, .take = keep_take,
-                                  .gap = keep_gap, .event = keep_event, .drain = keep_drain};
+static const gw_kind kind_keep = {.kind = "keep",
+                                  .role = GW_SINK,
+                                  .takes_events = true,
+                                  .take = keep_take,
+                                  .gap = keep_gap,
+                                  .event = keep_event,
+                                  .drain = keep_drain};
 
 static int mute_take(void *self, int port, const gw_view *v)
 {
@@ -311,10 +333,11 @@ static void test_hole_is_widened_by_history(void **state)
 static void test_two_streams_are_aligned(void **state)
 {
     (void)state;
-    assert_int_equal(run("sources: {a: {kind: counter, block: 9, to: 1000, hole_from: 303, hole_to: 404}}\n"
-                         "stages: {early: {kind: sum, from: a, hop: 3, late: 3}, s: {kind: both, from: a, hop: 50}}\n"
-                         "sinks: {k: {kind: keep, from: s}, l: {kind: mute, from: early.L1}}\n"),
-                     GW_OK);
+    assert_int_equal(
+        run("sources: {a: {kind: counter, block: 9, to: 1000, hole_from: 303, hole_to: 404}}\n"
+            "stages: {early: {kind: sum, from: a, hop: 3, late: 3}, s: {kind: both, from: a, hop: 50}}\n"
+            "sinks: {k: {kind: keep, from: s}, l: {kind: mute, from: early.L1}}\n"),
+        GW_OK);
     assert_int_equal(run("sources: {a: {kind: counter, block: 9, to: 1000, hole_from: 303, hole_to: 404}}\n"
                          "stages: {s: {kind: both, from: a, hop: 50}}\n"
                          "sinks: {k: {kind: keep, from: s}}\n"),
