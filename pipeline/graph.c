@@ -26,7 +26,6 @@ typedef struct builder {
     gw_graph *g;
     part *part;
     int n_parts;
-    bool paced; /* some source keeps time */
 } builder;
 
 static bool name_is_good(const char *name)
@@ -75,7 +74,7 @@ static int read_parts(builder *b, const char *section, gw_role role)
         else {
             double pace = 0;
             GW_TRY(gw_conf_get_double(conf, "pace", 0, 1e6, &pace));
-            b->paced |= pace > 0;
+            b->g->paced |= pace > 0;
         }
         b->n_parts++;
     }
@@ -281,7 +280,7 @@ static int make_node(builder *b, part *p, const char *suffix, const sources *s)
     GW_TRY(add_node(b, p, suffix, &n));
     snprintf(n->feed_in_address, sizeof n->feed_in_address, "inproc://feed-%d", b->g->n_nodes);
     int64_t credit = 0;
-    int on_full = p->kind->role == GW_SINK && b->paced ? GW_DROP : GW_WAIT;
+    int on_full = p->kind->role == GW_SINK && b->g->paced ? GW_DROP : GW_WAIT;
     if (p->kind->role != GW_SOURCE)
         GW_TRY(gw_conf_get_int(p->conf, "credit", 1, 1024, &credit));
     if (p->kind->role == GW_SINK && p->kind->take) {
@@ -445,6 +444,11 @@ int gw_graph_parse(gw_graph **g, const char *name, const char *yaml)
     gw_conf_file *file;
     GW_TRY(gw_conf_parse(&file, name, yaml, strlen(yaml)));
     return build_graph(g, file);
+}
+
+bool gw_graph_keeps_time(const gw_graph *g)
+{
+    return g->paced;
 }
 
 void gw_graph_free(gw_graph **gg)

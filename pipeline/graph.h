@@ -27,6 +27,9 @@ void gw_graph_free(gw_graph **g);
 /* What `gwstream check` prints: every node with its streams, look-ahead and memory, and the sums. */
 void gw_graph_print(const gw_graph *g, FILE *to);
 
+/* Whether some source is paced by the wall clock. */
+bool gw_graph_keeps_time(const gw_graph *g);
+
 /* One thread a node. Block the signals you want to handle before this. */
 int gw_graph_start(gw_graph *g);
 /* True when all threads have ended; waits at most `ms`. */

@@ -131,6 +131,7 @@ struct gw_graph {
     int n_nodes;
     void *zmq;
     uint64_t run_id;
+    bool paced; /* some source keeps time with the wall clock */
     atomic_bool stopping;
     int running; /* threads that have not returned */
     pthread_mutex_t lock;
