@@ -80,7 +80,8 @@ int gw_run_graph(gw_graph *g, bool quiet)
     if (bar.terminal)
         gw_log_set_hook(around_log);
     if (gw_graph_keeps_time(g) && !gw_clock_synchronised())
-        gw_log(GW_LOG_WARN, NULL, "this host's clock is not synchronised: latencies against true time are off");
+        gw_log(GW_LOG_WARN, NULL,
+               "this host's clock is not synchronised: latencies against true time are off");
     int err = gw_graph_start(g);
     bool stopping = false;
     while (!gw_graph_wait(g, 0)) {

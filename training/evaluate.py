@@ -29,7 +29,7 @@ SNRS = (8, 10, 12, 15, 20)
 BARS = {"hour": (.30, .55, .70, .80, .90), "day": (.15, .40, .60, .75, .85)}
 MASS_BINS = (5, 7, 10, 15, 20, 30, 70)  # chirp mass, Msun
 BIN_WIDTH, FIRST_BIN, BINS = 0.05, -10.0, 800
-BEFORE = 2 * RATE_HZ  # samples searched before the crop of a signal
+BEFORE = 1536  # samples searched before the crop of a signal
 SEARCH_S = (-0.3, 0.8)  # an event this far from the arrival is this signal
 
 
