@@ -183,9 +183,6 @@ int gw_cmd_run(int argc, char **argv)
         return GW_OK;
     gw_graph *g;
     GW_TRY(gw_graph_load(&g, file));
-    if (!gw_clock_synchronised())
-        gw_log(GW_LOG_WARN, NULL,
-               "this host's clock is not synchronised: live latencies and arrival ages are off");
     return gw_run_graph(g, quiet);
 }
 

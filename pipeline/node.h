@@ -81,6 +81,7 @@ struct gw_node {
     int n_in, n_out;
     gw_input in[GW_MAX_PORTS];
     gw_output out[GW_MAX_PORTS];
+    int64_t first_ns;  /* a source's: stream time of its first piece; 0 before */
     int64_t hop_index; /* the next hop to work on: hop h is samples [h * hop, (h + 1) * hop) */
     bool hop_known;
     /* Hops up to here were lost and the outputs have not been told yet. */

@@ -70,21 +70,21 @@ void gw_env_bad_input(gw_env *env, const char *fmt, ...)
 
 /* -- waiting ----------------------------------------------------------------------------------------- */
 
-enum { WAIT_INPUT = 1, WAIT_CREDIT = 2, POLL_MS = 200 };
+enum { POLL_MS = 200 };
+#define ALL_INPUTS ((1u << GW_MAX_PORTS) - 1)
 
-/* Sleeps until a message comes to an input (WAIT_INPUT) or a credit to an output (always watched). */
-static int wait_for(gw_node *n, int what)
+/* Sleeps until a message comes to one of `inputs` (a bit each; inputs that are not wanted now may have
+ * messages and must not wake us) or to the feed, or a credit to an output. */
+static int wait_for(gw_node *n, unsigned inputs)
 {
     zmq_pollitem_t item[GW_MAX_PORTS * (GW_MAX_FAN + 1) + 1];
     int count = 0;
-    if (what & WAIT_INPUT) {
-        for (int i = 0; i < n->n_in; i++)
-            if (!n->in[i].ended)
-                item[count++] =
-                    (zmq_pollitem_t){.socket = gw_receiver_socket(n->in[i].link), .events = ZMQ_POLLIN};
-        if (n->feed_in)
-            item[count++] = (zmq_pollitem_t){.socket = n->feed_in, .events = ZMQ_POLLIN};
-    }
+    for (int i = 0; i < n->n_in; i++)
+        if (inputs >> i & 1 && !n->in[i].ended)
+            item[count++] =
+                (zmq_pollitem_t){.socket = gw_receiver_socket(n->in[i].link), .events = ZMQ_POLLIN};
+    if (inputs && n->feed_in)
+        item[count++] = (zmq_pollitem_t){.socket = n->feed_in, .events = ZMQ_POLLIN};
     for (int o = 0; o < n->n_out; o++)
         for (int k = 0; k < n->out[o].n_links; k++)
             item[count++] =
@@ -113,7 +113,7 @@ static int reserve(gw_node *n, gw_output *o)
     while (!o->slab) {
         if (output_ready(o) && gw_pool_take(o->pool, &o->slab) == GW_OK)
             break;
-        GW_TRY(wait_for(n, WAIT_CREDIT));
+        GW_TRY(wait_for(n, 0));
     }
     return GW_OK;
 }
@@ -178,7 +178,7 @@ static int send_samples(gw_node *n, gw_output *o, int64_t sample0, uint32_t n_sa
         gw_block_unref(&spare);
         GW_TRY(err);
         while (!output_ready(o))
-            GW_TRY(wait_for(n, WAIT_CREDIT));
+            GW_TRY(wait_for(n, 0));
     }
     if (sample0 < o->end)
         return gw_fail(GW_EBUG, "%s sent sample %" PRId64 " after %" PRId64, n->name, sample0, o->end);
@@ -328,7 +328,7 @@ static int run_out(gw_node *n)
         if (!open)
             return GW_OK;
         if (!progress)
-            GW_TRY(wait_for(n, WAIT_INPUT));
+            GW_TRY(wait_for(n, ALL_INPUTS));
     }
 }
 
@@ -336,12 +336,13 @@ static int run_out(gw_node *n)
 static int run_hops(gw_node *n)
 {
     for (;;) {
-        bool lacking = false, progress = false, ended = false;
+        unsigned lacking = 0;
+        bool progress = false, ended = false;
         for (int i = 0; i < n->n_in; i++) {
             gw_input *in = &n->in[i];
             if (n->hop_known ? in->end >= (n->hop_index + 1) * in->hop : in->started)
                 continue;
-            lacking = true;
+            lacking |= 1u << i;
             gw_hole hole;
             int err =
                 gw_input_take(in, n->hop_known ? n->hop_index * in->hop - in->history : INT64_MIN, &hole);
@@ -361,7 +362,7 @@ static int run_hops(gw_node *n)
             return run_out(n);
         } else if (!progress) {
             GW_TRY(tell_lost(n));
-            GW_TRY(wait_for(n, WAIT_INPUT));
+            GW_TRY(wait_for(n, lacking));
         }
     }
 }
@@ -376,7 +377,7 @@ static int run_blocks(gw_node *n)
         if (err == GW_EEND)
             return GW_OK;
         if (err == GW_EAGAIN) {
-            GW_TRY(wait_for(n, WAIT_INPUT));
+            GW_TRY(wait_for(n, ALL_INPUTS));
             continue;
         }
         GW_TRY(err);
@@ -458,6 +459,8 @@ static int next_piece(gw_node *n, int port)
                               memory_order_relaxed);
     if (!o->started)
         o->end = p.sample0;
+    if (!n->first_ns)
+        n->first_ns = gw_sample_to_ns(p.sample0, o->spec.rate, o->spec.phase_ns);
     if (p.n_samples == 0)
         return send_gap(n, o, p.sample0 + (int64_t)p.gap_samples, p.reason, p.dq);
     const gw_header about = {.dq = p.dq,
@@ -475,14 +478,13 @@ static int port_due(const gw_node *n, const bool *done)
 {
     int next = -1;
     int64_t earliest_ns = INT64_MAX;
-    const gw_timebase t = gw_graph_timebase(n->graph); /* zero before the source's first piece */
     for (int port = 0; port < n->n_out; port++) {
         const gw_output *o = &n->out[port];
         if (done[port])
             continue;
         const int64_t block = o->spec.block_samples;
         const int64_t at =
-            o->started ? o->end : gw_sample_at_or_after(t.anchor_data_ns, o->spec.rate, o->spec.phase_ns);
+            o->started ? o->end : gw_sample_at_or_after(n->first_ns, o->spec.rate, o->spec.phase_ns);
         const int64_t ns = gw_sample_to_ns((at / block + 1) * block, o->spec.rate, o->spec.phase_ns);
         if (ns < earliest_ns) {
             earliest_ns = ns;
@@ -572,7 +574,7 @@ static int run_sink(gw_node *n)
         if (!open && !progress)
             return n->kind->drain ? n->kind->drain(n->self, NULL) : GW_OK;
         if (!progress)
-            GW_TRY(wait_for(n, WAIT_INPUT));
+            GW_TRY(wait_for(n, ALL_INPUTS));
     }
 }
 

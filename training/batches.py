@@ -18,8 +18,8 @@ LIGHT_S = 0.010012  # light travel time between H1 and L1
 
 # Shares of a batch. All but the first two (a signal; a signal with a glitch near) are negatives.
 CLASSES = (
-    ("signal", 0.35), ("signal_glitch", 0.05), ("noise", 0.22), ("glitch", 0.12), ("glitch_pair", 0.13),
-    ("one_detector", 0.06), ("strangers", 0.01), ("delayed", 0.04), ("reversed", 0.02))
+    ("signal", 0.35), ("signal_glitch", 0.05), ("noise", 0.15), ("mined", 0.12), ("glitch", 0.11),
+    ("glitch_pair", 0.11), ("one_detector", 0.06), ("delayed", 0.03), ("reversed", 0.02))
 POSITIVE = ("signal", "signal_glitch")
 
 
@@ -78,6 +78,7 @@ def moved(y, start):
 class Batches:
     def __init__(self, bank, rng):
         self.bank, self.rng = bank, rng
+        self.mined = []  # (H1 segment, L1 segment, first sample): noise that the network took for a signal
         self.f = np.fft.rfftfreq(CROP, 1 / RATE_HZ)
 
     def noise(self, detector, segment=None, near=None):
@@ -119,12 +120,18 @@ class Batches:
         rng, arrivals = self.rng, None
         index = rng.integers(len(self.bank.signals))
         near = (self.bank.segment[index], self.bank.at[index]) if kind in POSITIVE else (None, None)
-        x = np.stack([self.noise(d, *near) for d in (0, 1)])
-        if kind in ("signal", "signal_glitch", "one_detector", "strangers", "delayed", "reversed"):
+        if kind == "mined" and self.mined:
+            *pair, start = self.mined[rng.integers(len(self.mined))]
+            start = max(start + rng.integers(-48, 49), 0)
+            x = np.stack([self.bank.noise[pair[d]][d, start:start + WINDOW] for d in (0, 1)])
+            x = x.astype(np.float32)
+        else:
+            x = np.stack([self.noise(d, *near) for d in (0, 1)])
+        if kind in ("signal", "signal_glitch", "one_detector", "delayed", "reversed"):
             later = WINDOW - RATE_HZ * rng.uniform(0.03, 1.2 if kind == "reversed" else 0.45)
             delay = RATE_HZ * rng.uniform(-LIGHT_S, LIGHT_S)
             if kind == "delayed":  # further apart than light allows
-                delay += np.sign(delay) * RATE_HZ * rng.uniform(0.012, 0.08)
+                delay += np.sign(delay) * RATE_HZ * rng.uniform(0.015, 0.08)
             arrivals = [later + min(delay, 0), later - max(delay, 0)]
             if kind in POSITIVE:
                 each = self.pair_snr(snr or self.draw_snr(smallest_snr), index)
@@ -136,8 +143,6 @@ class Batches:
                     continue
                 if kind == "one_detector":
                     each[d] = snr or self.draw_snr(6.0)
-                if kind == "strangers":
-                    index = rng.integers(len(self.bank.signals))
                 x[d] += self.signal(index, d, each[d], arrivals[d], rng.uniform(0, 2 * np.pi),
                                     kind == "reversed")
         if kind in ("glitch", "glitch_pair", "signal_glitch"):

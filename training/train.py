@@ -18,10 +18,13 @@ import torch
 from torch.nn import functional
 
 from batches import Bank, Batches
-from network import ARRIVAL, RATE_HZ, WINDOW, Network
+from network import ARRIVAL, HOP, RATE_HZ, WINDOW, Network
 
 BATCH = 64
 MAX_RATE = 3e-3
+MINE_AT = (0.1, 0.3, 0.5, 0.7, 0.85)  # of the schedule, when noise is mined anew
+MINE_PAIRS = 1300  # of segments: about a day of two detectors
+MINE_KEEP = 3000
 EMA = 0.998
 ARRIVAL_LAG_S = 0.015  # the head answers this much after the arrival, when merger and ringdown are in
 ARRIVAL_SPREAD = 0.7  # columns: width of the target
@@ -46,6 +49,26 @@ def average(mean, network):
                 a.mul_(EMA).add_(b, alpha=1 - EMA)
             else:
                 a.copy_(b)
+
+
+def mine(network, make):
+    """The loudest stretches of about a day of slid training noise, as `network` sees it: the negatives it
+    has most to learn from. -> for Batches.mined."""
+    bank, loud = make.bank, []
+    n = min(x.shape[1] for x in bank.noise) // (2 * RATE_HZ) * (2 * RATE_HZ)
+    for _ in range(MINE_PAIRS):
+        pair = make.rng.integers(len(bank.noise), size=2)
+        x = np.stack([bank.noise[pair[d]][d, :n] for d in (0, 1)]).astype(np.float32)
+        with torch.no_grad():
+            y = network.dense(network.features(torch.from_numpy(x[None])))[0].numpy()
+        y[:WINDOW // HOP] = -99
+        y = y.reshape(-1, 2 * RATE_HZ // HOP)  # one in 2 s
+        ends = (y.argmax(1) + y.shape[1] * np.arange(len(y)) + 1) * HOP
+        loud += [(float(v), *pair, int(e) - WINDOW) for v, e in zip(y.max(1), ends) if v > -4]
+    loud.sort(reverse=True)
+    print(f"mined {min(len(loud), MINE_KEEP)} of noise; logits {loud[0][0]:.2f} "
+          f"{loud[min(len(loud), MINE_KEEP) - 1][0]:.2f}", flush=True)
+    return [w[1:] for w in loud[:MINE_KEEP]]
 
 
 class Validation:
@@ -73,12 +96,12 @@ def save(path, **state):
     os.replace(path + ".part", path)
 
 
-def train(network, make, validation, path, windows, last_snr, state):
-    """Shows `windows` windows to the network; resumes from `state`. -> averaged network, CPU seconds."""
+def train(network, make, validation, path, o, state):
+    """Shows o.windows windows to the network; resumes from `state`. -> averaged network."""
     mean = copy.deepcopy(network).eval()
     optimiser = torch.optim.Adam(
         [p for n, p in network.named_parameters() if not n.startswith("score")], weight_decay=1e-5)
-    before, step, losses, steps = 0.0, 0, [], windows // BATCH
+    before, step, losses, steps = 0.0, 0, [], o.windows // BATCH
     if state:
         network.load_state_dict(state["network"])
         mean.load_state_dict(state["mean"])
@@ -86,11 +109,17 @@ def train(network, make, validation, path, windows, last_snr, state):
         before, step = state["cpu_s"], state["step"]
         make.rng = np.random.default_rng([step, 1])
     began, line = time.process_time(), time.monotonic()
+    mine_at = [int(steps * part) for part in MINE_AT]
+    if state and step > mine_at[0]:
+        make.mined = mine(mean, make)
     network.train()
     while step < steps:
+        if step in mine_at:
+            make.mined = mine(mean, make)
         for group in optimiser.param_groups:
-            group["lr"] = schedule(step / steps)
-        x, label = make.batch(BATCH, smallest_snr(step / steps, last_snr))
+            group["lr"] = schedule(step / steps) * o.rate
+        snr = smallest_snr(1 if o.start else step / steps, o.smallest_snr)
+        x, label = make.batch(BATCH, snr)
         loss = functional.binary_cross_entropy_with_logits(
             network(torch.from_numpy(x)), torch.from_numpy(label))
         optimiser.zero_grad()
@@ -106,7 +135,7 @@ def train(network, make, validation, path, windows, last_snr, state):
             save(path, network=network.state_dict(), mean=mean.state_dict(), pool=network.pool_frames,
                  optimiser=optimiser.state_dict(), cpu_s=spent, step=step)
             line, losses = time.monotonic(), []
-    return mean, before + time.process_time() - began
+    return mean
 
 
 def arrival_batch(make, size):
@@ -152,6 +181,8 @@ def main():
     options.add_argument("--arrival-windows", type=int, default=60000, help="to show to the arrival head")
     options.add_argument("--pool", type=int, default=16, help="frames the head averages")
     options.add_argument("--smallest-snr", type=float, default=7, help="network SNR at the end")
+    options.add_argument("--start", help="finished checkpoint whose weights to begin with (fine-tuning)")
+    options.add_argument("--rate", type=float, default=1, help="factor on the learning rate")
     options.add_argument("--seed", type=int, default=1)
     o = options.parse_args()
     torch.set_num_threads(1)  # two threads on a busy machine are slower than one
@@ -163,14 +194,17 @@ def main():
     if state and "windows" in state:
         print(f"{o.out}: finished already")
         return
-    network = Network(state["pool"] if state else o.pool)
+    earlier = torch.load(o.start) if o.start else {"pool": o.pool, "cpu_s": 0.0, "windows": 0}
+    network = Network(earlier["pool"])
     network.check()
+    if o.start:
+        network.load_state_dict(earlier["mean"])
     make = Batches(bank, np.random.default_rng([o.seed, 0]))
-    mean, _ = train(network, make, validation, o.out, o.windows, o.smallest_snr, state)
+    mean = train(network, make, validation, o.out, o, state)
     train_arrival(mean, make, o.arrival_windows)
     save(o.out, mean=mean.state_dict(), pool=mean.pool_frames,
-         cpu_s=time.process_time() + (state["cpu_s"] if state else 0), step=o.windows // BATCH,
-         windows=o.windows + o.arrival_windows, bank=str(bank), whitening=bank.whitening)
+         cpu_s=time.process_time() + (state["cpu_s"] if state else 0) + earlier["cpu_s"],
+         windows=o.windows + o.arrival_windows + earlier["windows"], bank=str(bank), whitening=bank.whitening)
 
 
 if __name__ == "__main__":

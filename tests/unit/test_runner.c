@@ -7,6 +7,8 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -15,6 +17,7 @@
 typedef struct counter {
     int64_t block, from, to, hole_from, hole_to, at[2];
     bool endless;
+    int64_t slow_ms;
 } counter;
 
 static int counter_configure(void *self, gw_conf *c)
@@ -27,6 +30,7 @@ static int counter_configure(void *self, gw_conf *c)
     GW_TRY(gw_conf_get_int(c, "to", 1, 1000000, &s->to));
     GW_TRY(gw_conf_get_int(c, "hole_from", 0, 100000, &s->hole_from));
     GW_TRY(gw_conf_get_int(c, "hole_to", 0, 100000, &s->hole_to));
+    GW_TRY(gw_conf_get_int(c, "slow_ms", 0, 1000, &s->slow_ms));
     return gw_conf_get_bool(c, "endless", &s->endless);
 }
 
@@ -57,6 +61,8 @@ static int counter_next(void *self, int port, gw_piece *p)
     int64_t at = s->at[port];
     if (at >= s->to && !s->endless)
         return GW_EEND;
+    if (s->slow_ms)
+        usleep((useconds_t)s->slow_ms * 1000);
     p->sample0 = at;
     if (port == 1 && at >= s->hole_from && at < s->hole_to) {
         p->gap_samples = (uint64_t)(s->hole_to - at);
@@ -350,6 +356,25 @@ static void test_two_streams_are_aligned(void **state)
     assert_int_equal(seen.events, 1);
 }
 
+/* Two sources, one late and slow: the stage sleeps while it lacks that input, although the other has blocks
+ * for it; and a source whose streams start elsewhere than another's does not starve itself. */
+static void test_waiting_for_one_input_costs_nothing(void **state)
+{
+    (void)state;
+    const clock_t before = clock();
+    assert_int_equal(run("sources: {a: {kind: counter, block: 10, to: 400},\n"
+                         "          b: {kind: counter, block: 10, from: 200, to: 400, slow_ms: 20}}\n"
+                         "stages: {s: {kind: both, from: [b.L1, a.H1], hop: 20}}\n"
+                         "sinks: {k: {kind: keep, from: s}, m: {kind: mute, from: [a.L1, b.H1]}}\n"),
+                     GW_OK);
+    const double cpu_s = (double)(clock() - before) / CLOCKS_PER_SEC;
+    assert_true(seen.tiles);
+    assert_int_equal(seen.end[0], 400);
+    assert_true(seen.value[0][200] == 400);
+    if (cpu_s > 0.3) /* it runs for 0.8 s; a stage that spins takes all of that */
+        fail_msg("%.2f s of CPU for a run that mostly waits", cpu_s);
+}
+
 static void test_failure_names_the_stage(void **state)
 {
     (void)state;
@@ -414,6 +439,7 @@ int main(void)
         cmocka_unit_test(test_blocks_as_they_come),
         cmocka_unit_test(test_hole_is_widened_by_history),
         cmocka_unit_test(test_two_streams_are_aligned),
+        cmocka_unit_test(test_waiting_for_one_input_costs_nothing),
         cmocka_unit_test(test_failure_names_the_stage),
         cmocka_unit_test(test_stop_drains),
         cmocka_unit_test(test_bad_graphs),
