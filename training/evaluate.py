@@ -245,7 +245,8 @@ def card(report, n, state, name, sha256, timing):
     for what, change in controls().items():
         y, _, ends, _ = signals.search(report.network, 20, change)
         y = np.where((ends > -1.0) & (ends < SEARCH_S[1]), box(y, n), -99)
-        negative[what] = {f"one_per_{k}": round(float(np.mean(y.max(1) >= bar)), 4) for k, bar in bars.items()}
+        negative[what] = {f"one_per_{k}": round(float(np.mean(y.max(1) >= bar)), 4)
+                          for k, bar in bars.items()}
     return {
         "model": {"name": name, "sha256": sha256},
         "thresholds": {"candidate": bars["hour"], "alert": bars["day"]},
