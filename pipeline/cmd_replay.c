@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /* -- growing text ------------------------------------------------------------------------------------ */
 
@@ -90,7 +91,7 @@ static const char replay_help[] =
     "of files, joined in time) and prints each event as a line of JSON. Nothing leaves this host.\n\n"
     "  --model F         network (default: models/bbh-small.onnx; its card lies beside it)\n"
     "  --journal F       SQLite journal of events (default: gwstream.sqlite; see gwstream alerts)\n"
-    "  --output F        JSON lines to this file instead of stdout\n"
+    "  --output F        append the JSON lines to this file instead of stdout\n"
     "  --speed N         N times real time (default 0: as fast as it goes)\n"
     "  --block T         block length, 1/64s to 4s (default 1/16s)\n"
     "  --start GPS, --end GPS   only this span\n"
@@ -179,6 +180,18 @@ static int replay_option(int c, replay_options *o, char **argv)
     return GW_OK;
 }
 
+/* An output that is one of the inputs would destroy it. */
+static int spare_inputs(const char *output, char **files, int n)
+{
+    struct stat out, in;
+    if (!output || stat(output, &out) != 0)
+        return GW_OK;
+    for (int i = 0; i < n; i++)
+        if (stat(files[i], &in) == 0 && in.st_dev == out.st_dev && in.st_ino == out.st_ino)
+            return gw_fail(GW_EUSAGE, "%s is an input; writing to it would destroy it", output);
+    return GW_OK;
+}
+
 static void add_record(text *t, const char *name, const char *from, const char *path)
 {
     if (!path)
@@ -218,6 +231,9 @@ int gw_cmd_replay(int argc, char **argv)
     }
     if (optind == argc)
         return gw_fail(GW_EUSAGE, "which files? (gwstream replay --help)");
+    const char *const outputs[] = {o.journal, o.output, o.whitened, o.statistic, o.picture};
+    for (size_t i = 0; i < sizeof outputs / sizeof outputs[0]; i++)
+        GW_TRY(spare_inputs(outputs[i], argv + optind, argc - optind));
     char model[640];
     if (o.model)
         snprintf(model, sizeof model, "%s", o.model);

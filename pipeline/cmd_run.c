@@ -9,6 +9,7 @@
 #include <getopt.h>
 #include <hdf5.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <stdlib.h>
@@ -19,20 +20,18 @@
 
 /* -- progress ---------------------------------------------------------------------------------------- */
 
-typedef struct progress {
+static struct progress {
     bool terminal;
     int64_t started_ns, last_line_ns;
-    char line[160];
-} progress;
-
-static progress bar; /* one graph runs at a time; the log's hook has no argument */
+    pthread_mutex_t lock; /* of the line: the log's hook runs in any thread */
+    char line[200];
+} bar = {.lock = PTHREAD_MUTEX_INITIALIZER}; /* one graph runs at a time; the hook has no argument */
 
 static void around_log(bool before)
 {
-    if (before)
-        fputs("\r\033[K", stderr);
-    else
-        fputs(bar.line, stderr);
+    pthread_mutex_lock(&bar.lock);
+    fputs(before ? "\r\033[K" : bar.line, stderr);
+    pthread_mutex_unlock(&bar.lock);
 }
 
 static void describe(const gw_graph_status *s, char *text, size_t n)
@@ -58,9 +57,11 @@ static void show_progress(gw_graph *g, bool quiet)
     gw_graph_status s;
     gw_graph_get_status(g, &s);
     bar.last_line_ns = now;
+    pthread_mutex_lock(&bar.lock);
     describe(&s, bar.line, sizeof bar.line);
     fprintf(stderr, bar.terminal ? "\r\033[K%s" : "%s\n", bar.line);
     fflush(stderr);
+    pthread_mutex_unlock(&bar.lock);
 }
 
 /* -- running ----------------------------------------------------------------------------------------- */
@@ -74,9 +75,11 @@ int gw_run_graph(gw_graph *g, bool quiet)
     sigaddset(&signals, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &signals, &before);
     signal(SIGPIPE, SIG_IGN);
-    bar = (progress){.terminal = !quiet && isatty(STDERR_FILENO),
-                     .started_ns = gw_monotonic_ns(),
-                     .last_line_ns = gw_monotonic_ns()};
+    bar.terminal = !quiet && isatty(STDERR_FILENO);
+    bar.started_ns = bar.last_line_ns = gw_monotonic_ns();
+    bar.line[0] = '\0';
+    if (quiet)
+        gw_log_set_level(GW_LOG_WARN);
     if (bar.terminal)
         gw_log_set_hook(around_log);
     if (gw_graph_keeps_time(g) && !gw_clock_synchronised())
@@ -100,7 +103,9 @@ int gw_run_graph(gw_graph *g, bool quiet)
     gw_log_set_hook(NULL);
     if (bar.terminal)
         fputs("\r\033[K", stderr);
-    uint64_t bad_inputs;
+    if (stopping && !quiet)
+        fputs("stopped before the sources had ended\n", stderr);
+    uint64_t bad_inputs = 0;
     if (err == GW_OK)
         err = gw_graph_result(g, &bad_inputs);
     if (!quiet) {

@@ -34,9 +34,9 @@ int gw_feed_pull_open(void **socket, void *zmq, const char *address)
 
 int gw_feed_send(void *socket, const gw_event *e)
 {
-    if (zmq_send(socket, e, sizeof *e, ZMQ_DONTWAIT) != (int)sizeof *e)
-        return gw_fail(GW_ESYSTEM, "feed: %s", zmq_strerror(zmq_errno()));
-    return GW_OK;
+    if (zmq_send(socket, e, sizeof *e, ZMQ_DONTWAIT) == (int)sizeof *e)
+        return GW_OK;
+    return gw_fail(zmq_errno() == EAGAIN ? GW_EPEER : GW_ESYSTEM, "feed: %s", zmq_strerror(zmq_errno()));
 }
 
 int gw_feed_take(void *socket, gw_event *e)

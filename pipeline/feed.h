@@ -9,8 +9,8 @@
 
 int gw_feed_push_open(void **socket, void *zmq, const char *address);
 int gw_feed_pull_open(void **socket, void *zmq, const char *address);
-int gw_feed_send(void *socket, const gw_event *e);
-int gw_feed_take(void *socket, gw_event *e); /* GW_EAGAIN: nothing there */
+int gw_feed_send(void *socket, const gw_event *e); /* GW_EPEER: the sink is gone */
+int gw_feed_take(void *socket, gw_event *e);       /* GW_EAGAIN: nothing there */
 void gw_feed_close(void **socket);
 
 #endif

@@ -42,14 +42,12 @@ int gw_graph_result(gw_graph *g, uint64_t *bad_inputs);
 
 typedef struct gw_graph_status {
     int64_t data_ns;  /* stream time reached by the slowest source; GW_NOT_KNOWN_NS before the first block */
-    int64_t first_ns; /* stream time of the first sample */
+    int64_t first_ns; /* that source's first sample */
     uint64_t events;  /* event messages sent by stages (not injections) */
-    uint64_t dropped_blocks;
-    double pace;
 } gw_graph_status;
 void gw_graph_get_status(gw_graph *g, gw_graph_status *s);
 
-/* One line for each node that lost samples or dropped blocks, with the reasons. */
+/* One line for each stream that lost samples or blocks, with the reasons. */
 void gw_graph_print_losses(const gw_graph *g, FILE *to);
 
 #endif

@@ -43,7 +43,7 @@ int gw_graph_start(gw_graph *g)
             pthread_cond_broadcast(&g->changed);
             pthread_mutex_unlock(&g->lock);
             gw_fail(GW_ESYSTEM, "thread: %s", strerror(err));
-            gw_graph_fail(g, g->node[i], GW_ESYSTEM);
+            gw_graph_fail(g, g->node[i], GW_ESYSTEM, false);
             break;
         }
         g->node[i]->thread_runs = true;
@@ -130,7 +130,7 @@ bool gw_graph_opened(gw_graph *g, bool well)
     return go;
 }
 
-void gw_graph_fail(gw_graph *g, const gw_node *n, int err)
+void gw_graph_fail(gw_graph *g, const gw_node *n, int err, bool goes_on)
 {
     pthread_mutex_lock(&g->lock);
     if (!g->err) {
@@ -139,7 +139,10 @@ void gw_graph_fail(gw_graph *g, const gw_node *n, int err)
                  gw_err_detail()[0] ? gw_err_detail() : gw_err_text(err));
     }
     pthread_mutex_unlock(&g->lock);
-    gw_graph_stop(g);
+    if (goes_on)
+        gw_log(GW_LOG_ERROR, n->name, "%s; the rest goes on without it", gw_err_detail());
+    else
+        gw_graph_stop(g);
 }
 
 void gw_graph_set_timebase(gw_graph *g, double pace, int64_t data_ns)
@@ -183,17 +186,18 @@ int gw_graph_sleep_until(gw_graph *g, int64_t wall_ns)
 void gw_graph_get_status(gw_graph *g, gw_graph_status *s)
 {
     *s = (gw_graph_status){.data_ns = GW_NOT_KNOWN_NS};
-    const gw_timebase t = gw_graph_timebase(g);
-    s->first_ns = t.anchor_data_ns;
-    s->pace = t.pace;
     for (int i = 0; i < g->n_nodes; i++) {
         const gw_node *n = g->node[i];
-        s->dropped_blocks += atomic_load_explicit(&n->count.dropped_blocks, memory_order_relaxed);
         if (n->kind->role == GW_STAGE)
             s->events += atomic_load_explicit(&n->count.events, memory_order_relaxed);
-        int64_t at = atomic_load_explicit(&n->count.data_ns, memory_order_relaxed);
-        if (n->kind->role == GW_SOURCE && at && (s->data_ns == GW_NOT_KNOWN_NS || at < s->data_ns))
+        const int64_t at = atomic_load_explicit(&n->count.data_ns, memory_order_relaxed);
+        const int64_t first = atomic_load_explicit(&n->first_ns, memory_order_relaxed);
+        if (n->kind->role != GW_SOURCE || !at)
+            continue;
+        if (s->data_ns == GW_NOT_KNOWN_NS || at < s->data_ns) { /* the slowest source, from its own start */
             s->data_ns = at;
+            s->first_ns = first;
+        }
     }
 }
 
@@ -205,22 +209,26 @@ static double stream_seconds(uint64_t samples, const gw_spec *s)
 void gw_graph_print_losses(const gw_graph *g, FILE *to)
 {
     for (int i = 0; i < g->n_nodes; i++) {
-        const gw_node *n = g->node[i];
-        bool some = false;
-        for (int r = 0; r < GW_GAP_REASON_COUNT; r++) {
-            const uint64_t samples = atomic_load(&n->count.gap_samples[r]);
-            if (!samples)
-                continue;
-            fprintf(to, "%s%s %.3f s %s", some ? "," : n->name, some ? "" : ": nothing sent for",
-                    stream_seconds(samples, &n->out[0].spec), gw_gap_reason_text((gw_gap_reason)r));
-            some = true;
+        for (int o = 0; o < g->node[i]->n_out; o++) {
+            const gw_output *out = &g->node[i]->out[o];
+            bool some = false;
+            for (int r = 0; r < GW_GAP_REASON_COUNT; r++) {
+                const uint64_t samples = atomic_load(&out->gap_samples[r]);
+                if (!samples)
+                    continue;
+                fprintf(to, "%s%s %.3f s %s", some ? "," : out->spec.name, some ? "" : ": nothing sent for",
+                        stream_seconds(samples, &out->spec), gw_gap_reason_text((gw_gap_reason)r));
+                some = true;
+            }
+            uint64_t dropped = 0;
+            for (int k = 0; k < out->n_links; k++)
+                dropped += atomic_load(&out->link[k].dropped);
+            if (dropped)
+                fprintf(to, "%s%s %" PRIu64 " blocks dropped on side branches", some ? "," : out->spec.name,
+                        some ? "" : ":", dropped);
+            if (some || dropped)
+                fputc('\n', to);
         }
-        const uint64_t dropped = atomic_load(&n->count.dropped_blocks);
-        if (dropped)
-            fprintf(to, "%s%s %" PRIu64 " blocks dropped on side branches", some ? "," : n->name,
-                    some ? "" : ":", dropped);
-        if (some || dropped)
-            fputc('\n', to);
     }
 }
 

@@ -10,17 +10,20 @@
 #include <string.h>
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static bool silenced; /* under the lock */
+static bool begun; /* under the lock */
 
 void gw_hdf5_lock(void)
 {
+    static _Thread_local bool
+        silenced; /* the library keeps an error stack, and how to print it, for each thread */
     pthread_mutex_lock(&lock);
-    if (silenced)
-        return;
     /* Every file is closed by its owner. One that could not be (a full disk) stays open until the end, and
      * the library's own clean-up at exit was seen to crash over it. Must be the first call of all. */
-    H5dont_atexit();
-    silenced = H5Eset_auto2(H5E_DEFAULT, NULL, NULL) >= 0;
+    if (!begun)
+        H5dont_atexit();
+    begun = true;
+    if (!silenced)
+        silenced = H5Eset_auto2(H5E_DEFAULT, NULL, NULL) >= 0;
 }
 
 void gw_hdf5_unlock(void)

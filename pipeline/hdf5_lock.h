@@ -5,7 +5,7 @@
 #ifndef GW_HDF5_LOCK_H
 #define GW_HDF5_LOCK_H
 
-/* Not recursive. The first lock also stops the library from printing its errors on stderr. */
+/* Not recursive. Also stops the library from printing the calling thread's errors on stderr. */
 void gw_hdf5_lock(void);
 void gw_hdf5_unlock(void);
 

@@ -77,35 +77,40 @@ static void append(gw_input *in, const gw_block *b, int64_t need_from)
                                        .ingest_ns = b->hdr.ingest_ns};
 }
 
+int gw_input_next(gw_input *in, gw_block **b)
+{
+    int err = gw_receiver_take(in->link, b);
+    in->ended |= err == GW_EEND;
+    if (err != GW_OK)
+        return err;
+    const gw_header *h = &(*b)->hdr;
+    if (in->started && h->sample0 != in->end) {
+        err = gw_fail(GW_EBUG, "stream %s does not tile: sample %" PRId64 " after %" PRId64, in->spec->name,
+                      h->sample0, in->end);
+        (void)gw_receiver_done(in->link, b);
+        return err;
+    }
+    if (!in->started)
+        in->lo = in->hi = in->base = h->sample0;
+    in->started = true;
+    in->end = h->sample0 + (int64_t)h->n_samples + (int64_t)h->gap_samples;
+    return GW_OK;
+}
+
 int gw_input_take(gw_input *in, int64_t need_from, gw_hole *hole)
 {
     hole->samples = 0;
     gw_block *b;
-    int err = gw_receiver_take(in->link, &b);
-    if (err == GW_EEND)
-        in->ended = true;
-    if (err != GW_OK)
-        return err;
-    if (in->started && b->hdr.sample0 != in->end) {
-        err = gw_fail(GW_EBUG, "stream %s does not tile: sample %" PRId64 " after %" PRId64, in->spec->name,
-                      b->hdr.sample0, in->end);
-        (void)gw_receiver_done(in->link, &b);
-        return err;
-    }
-    if (!in->started)
-        in->lo = in->hi = in->base = b->hdr.sample0;
-    in->started = true;
+    GW_TRY(gw_input_next(in, &b));
     if (b->hdr.flags & GW_FLAG_GAP) {
         *hole = (gw_hole){.sample0 = b->hdr.sample0,
                           .samples = b->hdr.gap_samples,
                           .reason = (gw_gap_reason)b->hdr.gap_reason,
                           .dq = b->hdr.dq};
         in->reason = hole->reason;
-        in->end = b->hdr.sample0 + (int64_t)b->hdr.gap_samples;
         in->lo = in->hi = in->base = in->end;
         in->n_meta = 0;
     } else {
-        in->end = b->hdr.sample0 + b->hdr.n_samples;
         append(in, b, need_from);
     }
     return gw_receiver_done(in->link, &b);

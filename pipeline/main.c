@@ -47,6 +47,8 @@ int main(int argc, char **argv)
         if (strcmp(word, command[i].name) != 0)
             continue;
         int err = command[i].run(argc - 1, argv + 1);
+        if (err == GW_OK && (fflush(stdout) != 0 || ferror(stdout)))
+            err = gw_fail(GW_EIO, "cannot write to the standard output");
         if (err == GW_OK)
             return 0;
         fprintf(stderr, "gwstream %s: %s\n", command[i].name,

@@ -14,9 +14,7 @@ enum { GW_MAX_FAN = 16, GW_MAX_META = 64 };
 
 /* Counted by the node's thread, read by anybody. */
 typedef struct gw_counters {
-    atomic_uint_fast64_t blocks_in, blocks_out, samples_out, events, busy_ns, bad_inputs;
-    atomic_uint_fast64_t gap_samples[GW_GAP_REASON_COUNT]; /* sent out, by reason */
-    atomic_uint_fast64_t dropped_blocks;
+    atomic_uint_fast64_t events, bad_inputs;
     atomic_int_fast64_t data_ns; /* stream time reached */
 } gw_counters;
 
@@ -53,13 +51,16 @@ typedef struct gw_output {
     struct gw_output_link {
         gw_input *to;
         gw_sender *link;
-        gw_pool *gaps; /* for a dropping link */
+        gw_pool *gaps;                /* for a dropping link */
+        bool gone;                    /* its receiver gave up: what would go there is discarded */
+        atomic_uint_fast64_t dropped; /* blocks */
     } link[GW_MAX_FAN];
     gw_pool *pool;
     gw_block *slab; /* reserved for the coming step */
     bool started;
     int64_t end; /* sent until here */
     uint64_t seq;
+    atomic_uint_fast64_t gap_samples[GW_GAP_REASON_COUNT]; /* sent as GAPs, by reason */
 } gw_output;
 
 typedef struct gw_graph gw_graph;
@@ -81,8 +82,8 @@ struct gw_node {
     int n_in, n_out;
     gw_input in[GW_MAX_PORTS];
     gw_output out[GW_MAX_PORTS];
-    int64_t first_ns;  /* a source's: stream time of its first piece; 0 before */
-    int64_t hop_index; /* the next hop to work on: hop h is samples [h * hop, (h + 1) * hop) */
+    atomic_int_fast64_t first_ns; /* a source's: stream time of its first piece; 0 before */
+    int64_t hop_index;            /* the next hop to work on: hop h is samples [h * hop, (h + 1) * hop) */
     bool hop_known;
     /* Hops up to here were lost and the outputs have not been told yet. */
     int64_t lost_until_hop;
@@ -103,6 +104,9 @@ struct gw_node {
 
 /* input.c */
 int gw_input_open(gw_input *in, void *zmq);
+/* The next message as it is, checked to follow the last one without overlap or hole. GW_OK: the caller owns
+ * it (gw_receiver_done). GW_EAGAIN, GW_EEND (sets ended), or an error. */
+int gw_input_next(gw_input *in, gw_block **b);
 /* Takes one message if there is one: GW_OK taken, GW_EAGAIN, GW_EEND. need_from: samples before it are no
  * longer of use. On a hole *hole has samples > 0. */
 int gw_input_take(gw_input *in, int64_t need_from, gw_hole *hole);
@@ -119,7 +123,8 @@ uint64_t gw_graph_run_id(const gw_graph *g);
 bool gw_graph_stopping(const gw_graph *g);
 /* All threads meet here after open: true = go; false = somebody failed, close and leave. */
 bool gw_graph_opened(gw_graph *g, bool well);
-void gw_graph_fail(gw_graph *g, const gw_node *n, int err); /* keeps the first failure; stops the sources */
+/* Keeps the first failure. Unless the graph can go on without this node, the sources are stopped. */
+void gw_graph_fail(gw_graph *g, const gw_node *n, int err, bool goes_on);
 void gw_graph_set_timebase(gw_graph *g, double pace, int64_t data_ns);
 gw_timebase gw_graph_timebase(gw_graph *g);
 int gw_graph_sleep_until(gw_graph *g, int64_t wall_ns); /* GW_ECANCELED when the graph is stopped */

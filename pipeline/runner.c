@@ -42,16 +42,14 @@ int gw_env_wait_until(gw_env *env, int64_t data_ns)
     return gw_graph_sleep_until(env->node->graph, t.anchor_wall_ns + (int64_t)ahead_ns);
 }
 
-bool gw_env_stopping(const gw_env *env)
-{
-    return gw_graph_stopping(env->node->graph);
-}
-
 int gw_env_emit(gw_env *env, const gw_event *e)
 {
     gw_node *n = env->node;
-    for (int i = 0; i < n->n_feeds_out; i++)
-        GW_TRY(gw_feed_send(n->feed_out[i], e));
+    for (int i = 0; i < n->n_feeds_out; i++) {
+        int err = gw_feed_send(n->feed_out[i], e);
+        if (err != GW_EPEER) /* a sink that is gone has said so itself */
+            GW_TRY(err);
+    }
     if (e->phase != GW_PHASE_END)
         atomic_fetch_add_explicit(&n->count.events, 1, memory_order_relaxed);
     return GW_OK;
@@ -73,6 +71,20 @@ void gw_env_bad_input(gw_env *env, const char *fmt, ...)
 enum { POLL_MS = 200 };
 #define ALL_INPUTS ((1u << GW_MAX_PORTS) - 1)
 
+/* A receiver that gave up (a recorder on a full disk) is no reason to stop: what would go there is discarded.
+ * GW_EPEER only when nobody at all is left to work for. */
+static int without(gw_node *n, struct gw_output_link *l, int err)
+{
+    if (err != GW_EPEER)
+        return err;
+    l->gone = true;
+    for (int o = 0; o < n->n_out; o++)
+        for (int k = 0; k < n->out[o].n_links; k++)
+            if (!n->out[o].link[k].gone)
+                return GW_OK;
+    return n->n_feeds_out ? GW_OK : GW_EPEER;
+}
+
 /* Sleeps until a message comes to one of `inputs` (a bit each; inputs that are not wanted now may have
  * messages and must not wake us) or to the feed, or a credit to an output. */
 static int wait_for(gw_node *n, unsigned inputs)
@@ -87,13 +99,14 @@ static int wait_for(gw_node *n, unsigned inputs)
         item[count++] = (zmq_pollitem_t){.socket = n->feed_in, .events = ZMQ_POLLIN};
     for (int o = 0; o < n->n_out; o++)
         for (int k = 0; k < n->out[o].n_links; k++)
-            item[count++] =
-                (zmq_pollitem_t){.socket = gw_sender_socket(n->out[o].link[k].link), .events = ZMQ_POLLIN};
+            if (!n->out[o].link[k].gone)
+                item[count++] = (zmq_pollitem_t){.socket = gw_sender_socket(n->out[o].link[k].link),
+                                                 .events = ZMQ_POLLIN};
     if (zmq_poll(item, count, POLL_MS) < 0 && zmq_errno() != EINTR)
         return gw_fail(GW_ESYSTEM, "poll: %s", zmq_strerror(zmq_errno()));
     for (int o = 0; o < n->n_out; o++)
         for (int k = 0; k < n->out[o].n_links; k++)
-            GW_TRY(gw_sender_pump(n->out[o].link[k].link));
+            GW_TRY(without(n, &n->out[o].link[k], gw_sender_pump(n->out[o].link[k].link)));
     return GW_OK;
 }
 
@@ -128,15 +141,15 @@ static int give(gw_node *n, gw_output *o)
     b->hdr.seq = o->seq++;
     gw_block_seal(b);
     int err = GW_OK;
-    uint64_t dropped = 0;
     for (int k = 0; k < o->n_links; k++) {
+        struct gw_output_link *l = &o->link[k];
+        if (l->gone)
+            continue;
         gw_block_ref(b);
-        int e = gw_sender_give(o->link[k].link, b);
+        int e = without(n, l, gw_sender_give(l->link, b));
         err = err == GW_OK ? e : err;
-        dropped += gw_sender_dropped(o->link[k].link);
+        atomic_store_explicit(&l->dropped, gw_sender_dropped(l->link), memory_order_relaxed);
     }
-    atomic_store_explicit(&n->count.dropped_blocks, dropped, memory_order_relaxed);
-    atomic_fetch_add_explicit(&n->count.blocks_out, 1, memory_order_relaxed);
     atomic_store_explicit(&n->count.data_ns, gw_sample_to_ns(o->end, o->spec.rate, o->spec.phase_ns),
                           memory_order_relaxed);
     gw_block_unref(&b);
@@ -157,7 +170,7 @@ static int send_gap(gw_node *n, gw_output *o, int64_t until, gw_gap_reason reaso
     h->dq = dq;
     h->due_ns = gw_sample_to_ns(until, o->spec.rate, o->spec.phase_ns);
     h->ingest_ns = gw_gps_now_ns();
-    atomic_fetch_add_explicit(&n->count.gap_samples[reason], h->gap_samples, memory_order_relaxed);
+    atomic_fetch_add_explicit(&o->gap_samples[reason], h->gap_samples, memory_order_relaxed);
     o->started = true;
     o->end = until;
     return give(n, o);
@@ -196,7 +209,6 @@ static int send_samples(gw_node *n, gw_output *o, int64_t sample0, uint32_t n_sa
                        o->spec.block_samples);
     o->started = true;
     o->end = sample0 + n_samples;
-    atomic_fetch_add_explicit(&n->count.samples_out, n_samples, memory_order_relaxed);
     return give(n, o);
 }
 
@@ -246,10 +258,7 @@ static int call_step(gw_node *n, const gw_view *view)
                           .dq = about.dq,
                           .flags = about.flags};
     }
-    const int64_t before = gw_monotonic_ns();
     int err = n->kind->step(n->self, view, out);
-    atomic_fetch_add_explicit(&n->count.busy_ns, (uint64_t)(gw_monotonic_ns() - before),
-                              memory_order_relaxed);
     GW_TRY(err);
     for (int o = 0; o < n->n_out; o++) {
         about.dq = out[o].dq;
@@ -316,8 +325,7 @@ static int run_out(gw_node *n)
         for (int i = 0; i < n->n_in; i++) {
             gw_input *in = &n->in[i];
             gw_block *b;
-            int err = in->ended ? GW_EEND : gw_receiver_take(in->link, &b);
-            in->ended = err == GW_EEND;
+            int err = in->ended ? GW_EEND : gw_input_next(in, &b);
             open |= !in->ended;
             if (err == GW_EEND || err == GW_EAGAIN)
                 continue;
@@ -373,7 +381,8 @@ static int run_blocks(gw_node *n)
     gw_input *in = &n->in[0];
     for (;;) {
         gw_block *b;
-        int err = gw_receiver_take(in->link, &b);
+        const bool first = !in->started;
+        int err = gw_input_next(in, &b);
         if (err == GW_EEND)
             return GW_OK;
         if (err == GW_EAGAIN) {
@@ -382,12 +391,11 @@ static int run_blocks(gw_node *n)
         }
         GW_TRY(err);
         const gw_header *h = &b->hdr;
-        if (!in->started)
+        if (first)
             for (int o = 0; o < n->n_out; o++)
                 n->out[o].end =
                     gw_sample_at_or_after(gw_sample_to_ns(h->sample0, in->spec->rate, in->spec->phase_ns),
                                           n->out[o].spec.rate, n->out[o].spec.phase_ns);
-        in->started = true;
         if (h->flags & GW_FLAG_GAP) {
             const gw_hole hole = {.sample0 = h->sample0,
                                   .samples = h->gap_samples,
@@ -453,10 +461,7 @@ static int next_piece(gw_node *n, int port)
     gw_output *o = &n->out[port];
     GW_TRY(reserve(n, o));
     gw_piece p = {.data = o->slab->data, .capacity_samples = o->spec.block_samples, .dq = GW_DQ_ALL};
-    const int64_t before = gw_monotonic_ns();
     GW_TRY(n->kind->next(n->self, port, &p));
-    atomic_fetch_add_explicit(&n->count.busy_ns, (uint64_t)(gw_monotonic_ns() - before),
-                              memory_order_relaxed);
     if (!o->started)
         o->end = p.sample0;
     if (!n->first_ns)
@@ -558,14 +563,12 @@ static int run_sink(gw_node *n)
             if (in->ended)
                 continue;
             gw_block *b;
-            int err = gw_receiver_take(in->link, &b);
-            in->ended = err == GW_EEND;
+            int err = gw_input_next(in, &b);
             open |= !in->ended;
             if (err == GW_EAGAIN || err == GW_EEND)
                 continue;
             GW_TRY(err);
             progress = true;
-            atomic_fetch_add_explicit(&n->count.blocks_in, 1, memory_order_relaxed);
             err = sink_block(n, i, &b->hdr, b->data);
             int done = gw_receiver_done(in->link, &b);
             GW_TRY(err);
@@ -628,6 +631,7 @@ static int say_goodbye(gw_node *n)
             for (int k = 0; k < n->out[o].n_links; k++) {
                 gw_sender *s = n->out[o].link[k].link;
                 int err = gw_sender_finish(s);
+                atomic_store_explicit(&n->out[o].link[k].dropped, gw_sender_dropped(s), memory_order_relaxed);
                 if (err == GW_EAGAIN)
                     item[waiting++] = (zmq_pollitem_t){.socket = gw_sender_socket(s), .events = ZMQ_POLLIN};
                 else
@@ -637,6 +641,33 @@ static int say_goodbye(gw_node *n)
         if (!waiting)
             return GW_OK;
         (void)zmq_poll(item, waiting, POLL_MS);
+    }
+}
+
+/* Sinks of samples hang beside the search: without them the rest goes on, and the run fails at its end. */
+static bool is_side_branch(const gw_node *n)
+{
+    return n->kind->role == GW_SINK && n->kind->take;
+}
+
+/* A sink that failed takes no more events; each that still comes is at least said. */
+static void mourn_events(gw_node *n)
+{
+    while (n->feed_in && n->feeds_in > 0) {
+        gw_event e;
+        int err = gw_feed_take(n->feed_in, &e);
+        if (err == GW_EAGAIN) {
+            zmq_pollitem_t item = {.socket = n->feed_in, .events = ZMQ_POLLIN};
+            (void)zmq_poll(&item, 1, POLL_MS);
+        } else if (err != GW_OK) {
+            return;
+        } else if (e.phase == GW_PHASE_END) {
+            n->feeds_in--;
+        } else if (e.phase != GW_PHASE_INJECTION) {
+            gw_log(GW_LOG_ERROR, n->name,
+                   "not taken after the failure: event %s %s, GPS %.3f, statistic %.3f", e.id,
+                   gw_phase_text(e.phase), (double)e.gps_ns / 1e9, e.statistic);
+        }
     }
 }
 
@@ -653,11 +684,11 @@ void *gw_node_run(void *arg)
     if (err == GW_OK && n->kind->open)
         err = n->kind->open(n->self, &n->env);
     if (err != GW_OK)
-        gw_graph_fail(n->graph, n, err);
+        gw_graph_fail(n->graph, n, err, false);
     if (gw_graph_opened(n->graph, err == GW_OK)) {
         err = work(n);
         if (err != GW_OK && err != GW_EPEER && err != GW_ECANCELED)
-            gw_graph_fail(n->graph, n, err);
+            gw_graph_fail(n->graph, n, err, is_side_branch(n));
         const gw_event end = {.phase = GW_PHASE_END};
         (void)gw_env_emit(&n->env, &end);
         /* Inputs first: a producer may be waiting for this BYE while we wait for our own. */
@@ -665,9 +696,10 @@ void *gw_node_run(void *arg)
             gw_input_close(&n->in[i]);
         for (int o = 0; o < n->n_out; o++)
             gw_block_unref(&n->out[o].slab);
+        mourn_events(n);
         err = say_goodbye(n);
         if (err != GW_OK)
-            gw_graph_fail(n->graph, n, err);
+            gw_graph_fail(n->graph, n, err, false);
     }
     if (n->kind->close)
         n->kind->close(n->self);

@@ -39,7 +39,6 @@ void gw_env_start(gw_env *env, double pace, int64_t data_ns);
 gw_timebase gw_env_timebase(const gw_env *env);
 /* Waits until stream time `data_ns` is due (at once when pace is 0). GW_ECANCELED when stopped. */
 int gw_env_wait_until(gw_env *env, int64_t data_ns);
-bool gw_env_stopping(const gw_env *env);
 /* Sends an event to every sink that listens. Never waits. Only where makes_events is set. */
 int gw_env_emit(gw_env *env, const gw_event *e);
 /* Says that the input is bad but work goes on: logs one line; the run will end with exit status 2. */

@@ -70,8 +70,10 @@ with folder() as work:
         check(first == final and first, f"{name}: every event that began has its final phase ({len(first)})")
         check(not db.execute("select 1 from events where published_ns is null").fetchall(), f"{name}: all were published")
 
-    # No file may grow beyond 1 MB: the recording runs out of room.
-    p = start(work, "full", 0, limit=1 << 20)
+    # No file may grow beyond 1 MB: the recording runs out of room, the search goes on without it.
+    p = start(work, "full", 40, limit=1 << 20)
+    time.sleep(2)
+    p.send_signal(signal.SIGINT)
     try:
         _, err = p.communicate(timeout=30)
     except subprocess.TimeoutExpired:
@@ -80,8 +82,11 @@ with folder() as work:
     said = [l for l in err.splitlines() if l.startswith("gwstream")]
     check(p.returncode == 1 and len(said) == 1 and "full.hdf5" in said[0],
           f"full disk: exit {p.returncode}: {said[-1] if said else err[-300:]}")
-    check(sqlite3.connect(f"{work}/full.sqlite").execute("pragma integrity_check").fetchone()[0] == "ok",
-          "full disk: the journal is whole")
+    check("HDF5-DIAG" not in err and "goes on without it" in err, "full disk: said when it happened, in one line")
+    db = sqlite3.connect(f"{work}/full.sqlite")
+    check(db.execute("pragma integrity_check").fetchone()[0] == "ok", "full disk: the journal is whole")
+    last = db.execute("select max(gps_ns) from events where phase = 'final'").fetchone()[0] or 0
+    check(last > 1400000055e9, f"full disk: events after it are journalled (last at GPS {last / 1e9:.1f})")
 
     # Asked twice, it leaves at once.
     p = start(work, "twice", 1)

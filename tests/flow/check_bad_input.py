@@ -154,6 +154,11 @@ with folder() as work:
                 "/proc/self/j.sqlite")
     refused("record over an existing file", ["simulate", "--quiet", "--duration", "2s", "--output", good], "good.hdf5")
 
+    before = os.path.getsize(good)
+    for option in ("--whitened", "--statistic", "--picture", "--output", "--journal"):
+        refused(f"{option} onto an input", ["replay", "--quiet", "--model", MODEL, option, good, good], "good.hdf5", "input")
+    check(os.path.getsize(good) == before, "the input is untouched")
+
     # Usage.
     for args in (["replay"], ["replay", "--nonsense", good], ["run"], ["check", "a", "b"], ["nonsense"],
                  ["simulate"], ["simulate", "--output", f"{work}/x.hdf5", "--signal", "mass1"],
