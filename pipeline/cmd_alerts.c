@@ -11,12 +11,14 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static const char help[] =
     "usage: gwstream alerts [list] [--limit N] [--since GPS] [--json]\n"
     "       gwstream alerts show ID [--json]\n"
-    "       gwstream alerts export [--json | --csv] [--since GPS] [--injections] [--output FILE]\n"
-    "       gwstream alerts efficiency [--json]\n"
+    "       gwstream alerts export [--json | --csv] [--limit N] [--since GPS] [--injections]\n"
+    "                              [--output FILE]\n"
+    "       gwstream alerts efficiency [--since GPS] [--json]\n"
     "\n"
     "Reads the journal of events that a run has kept.\n"
     "\n"
@@ -27,8 +29,8 @@ static const char help[] =
     "  efficiency   how many of the injections were found, by their network SNR\n"
     "\n"
     "  -j, --journal FILE   default gwstream.sqlite\n"
-    "  -n, --limit N        the last N events only\n"
-    "  -s, --since GPS      events at or after this GPS time only\n"
+    "  -n, --limit N        the last N events (or injections) only\n"
+    "  -s, --since GPS      events (or injections) at or after this GPS time only\n"
     "      --json, --csv    machine-readable output\n"
     "      --injections     export what was injected instead of what was found\n"
     "  -o, --output FILE    write there instead of to the standard output\n"
@@ -153,8 +155,8 @@ static int same_id(void *user, const gw_journal_row *r)
 {
     shown *s = user;
     if (s->id[0])
-        return gw_fail(GW_EUSAGE, "alerts show: '%s' begins more than one id (%s, %s); give more of it",
-                       s->p.o->id, s->id, r->event.id);
+        return gw_fail(GW_EUSAGE, "show: '%s' begins more than one id (%s, %s); give more of it", s->p.o->id,
+                       s->id, r->event.id);
     snprintf(s->id, sizeof s->id, "%s", r->event.id);
     return 0;
 }
@@ -174,7 +176,7 @@ static int show_row(void *user, const gw_journal_row *r)
         fprintf(to, "  injection   %s\n", e->injection ? "yes" : "no");
     }
     fprintf(to, "\n  %s", gw_phase_text(e->phase));
-    if (e->phase == GW_PHASE_UPDATE)
+    if (e->phase == GW_PHASE_UPDATE || r->serial > 1)
         fprintf(to, " %d", r->serial);
     fprintf(to, "%s\n", e->alert ? ", above the alert threshold" : "");
     fprintf(to, "    GPS         %s\n    UTC         %s\n", gps_text(e->gps_ns, 9, b, sizeof b),
@@ -200,8 +202,8 @@ static int show(gw_journal *j, const options *o, FILE *to)
     shown s = {.p = {.o = o, .to = to}};
     GW_TRY(gw_journal_each(j, &(gw_journal_query){.id = o->id, .latest = true}, same_id, &s));
     if (!s.id[0])
-        return gw_fail(GW_EMISSING, "alerts show: %s: no event '%s'; 'gwstream alerts list' names them",
-                       o->journal, o->id);
+        return gw_fail(GW_EMISSING, "show: %s: no event '%s'; 'gwstream alerts list' names them", o->journal,
+                       o->id);
     return gw_journal_each(j, &(gw_journal_query){.id = s.id}, show_row, &s);
 }
 
@@ -303,7 +305,8 @@ static int export(gw_journal *j, const options *o, FILE *to)
     report p = {.o = o, .to = to};
     const gw_journal_query q = {.since_ns = o->since_ns, .limit = o->limit};
     if (o->injections)
-        return gw_journal_each_truth(j, 0, truth_row, &p);
+        return gw_journal_each_truth(j, &(gw_journal_truths){.since_ns = o->since_ns, .limit = o->limit},
+                                     truth_row, &p);
     if (o->csv)
         return gw_journal_each(j, &q, csv_row, &p);
     const options as_json = {.json = true};
@@ -343,7 +346,7 @@ static int bin_truth(void *user, const gw_journal_truth *t)
 static int efficiency(gw_journal *j, const options *o, FILE *to)
 {
     bins b = {0};
-    GW_TRY(gw_journal_each_truth(j, 0, bin_truth, &b));
+    GW_TRY(gw_journal_each_truth(j, &(gw_journal_truths){.since_ns = o->since_ns}, bin_truth, &b));
     uint64_t n = 0, found = 0, alert = 0;
     if (!o->json)
         fprintf(to, "%-12s %9s %7s %6s %6s %6s  %s\n", "network SNR", "injected", "found", "", "alert", "",
@@ -378,7 +381,8 @@ static int efficiency(gw_journal *j, const options *o, FILE *to)
         fprintf(to, "%-12s %9" PRIu64 " %7" PRIu64 " %5.1f%% %6" PRIu64 " %5.1f%%\n", "all", n, found,
                 100 * (double)found / (double)n, alert, 100 * (double)alert / (double)n);
     if (!o->json && !n)
-        fprintf(to, "%s: no injections in this journal\n", o->journal);
+        fprintf(to, "%s: no injections%s\n", o->journal,
+                o->since_ns ? " at or after that time" : " in this journal");
     return 0;
 }
 
@@ -407,12 +411,11 @@ static int read_options(int argc, char **argv, options *o, bool *done)
             break;
         case 'n':
             if (gw_parse_int(optarg, &o->limit) < 0 || o->limit < 1)
-                return gw_fail(GW_EUSAGE, "alerts: --limit %s: wants a whole number from 1 on", optarg);
+                return gw_fail(GW_EUSAGE, "--limit %s: wants a whole number from 1 on", optarg);
             break;
         case 's':
             if (gw_parse_gps_ns(optarg, &o->since_ns) < 0)
-                return gw_fail(GW_EUSAGE, "alerts: --since %s: wants GPS seconds such as 1126259462.4",
-                               optarg);
+                return gw_fail(GW_EUSAGE, "--since %s: wants GPS seconds such as 1126259462.4", optarg);
             break;
         case 'o':
             o->output = optarg;
@@ -431,37 +434,90 @@ static int read_options(int argc, char **argv, options *o, bool *done)
             *done = true;
             return 0;
         case ':':
-            return gw_fail(GW_EUSAGE, "alerts: %s wants a value; see 'gwstream alerts --help'",
-                           argv[optind - 1]);
+            return gw_fail(GW_EUSAGE, "%s wants a value; see 'gwstream alerts --help'", argv[optind - 1]);
         default:
-            return gw_fail(GW_EUSAGE, "alerts: unknown option '%s'; see 'gwstream alerts --help'",
-                           argv[optind - 1]);
+            return gw_fail(GW_EUSAGE, "unknown option '%s'; see 'gwstream alerts --help'", argv[optind - 1]);
         }
     }
     if (optind < argc)
         o->verb = argv[optind++];
     if (strcmp(o->verb, "show") == 0) {
         if (optind == argc)
-            return gw_fail(GW_EUSAGE, "alerts show: wants an event's id; 'gwstream alerts list' names them");
+            return gw_fail(GW_EUSAGE, "show: wants an event's id; 'gwstream alerts list' names them");
         o->id = argv[optind++];
     }
     if (optind < argc)
-        return gw_fail(GW_EUSAGE, "alerts %s: what is '%s'? see 'gwstream alerts --help'", o->verb,
-                       argv[optind]);
+        return gw_fail(GW_EUSAGE, "%s: what is '%s'? see 'gwstream alerts --help'", o->verb, argv[optind]);
     bool exports = strcmp(o->verb, "export") == 0;
     if ((o->csv || o->injections || o->output) && !exports)
-        return gw_fail(GW_EUSAGE, "alerts %s: --csv, --injections and --output belong to 'alerts export'",
-                       o->verb);
+        return gw_fail(GW_EUSAGE, "%s: --csv, --injections and --output belong to 'alerts export'", o->verb);
+    bool efficiency_of = strcmp(o->verb, "efficiency") == 0;
+    if ((o->limit || o->since_ns) && o->id)
+        return gw_fail(GW_EUSAGE, "show: --limit and --since belong to 'alerts list' and 'alerts export'");
+    if (o->limit && efficiency_of)
+        return gw_fail(GW_EUSAGE, "efficiency: --limit belongs to 'alerts list' and 'alerts export'");
     if (o->csv && o->json)
-        return gw_fail(GW_EUSAGE, "alerts export: --json or --csv, not both");
+        return gw_fail(GW_EUSAGE, "export: --json or --csv, not both");
     return 0;
+}
+
+typedef int verb_run(gw_journal *j, const options *o, FILE *to);
+
+static int write_to(FILE *to, gw_journal *j, const options *o, verb_run *run)
+{
+    int err = run(j, o, to);
+    if ((fflush(to) != 0 || ferror(to)) && err == 0)
+        err = gw_fail(GW_EIO, "%s: %s", o->output ? o->output : "the standard output", strerror(errno));
+    return err;
+}
+
+/* Would writing to `path` destroy the journal, under whatever name: the file itself or one of those that
+ * SQLite and a search keep beside it? */
+static bool is_journal(const char *path, const char *journal)
+{
+    static const char *const beside[] = {"", "-wal", "-shm", "-lock"};
+    struct stat ours, theirs;
+    char name[1100];
+    if (stat(path, &ours) < 0)
+        return false;
+    for (size_t i = 0; i < sizeof beside / sizeof *beside; i++) {
+        snprintf(name, sizeof name, "%s%s", journal, beside[i]);
+        if (stat(name, &theirs) == 0 && ours.st_dev == theirs.st_dev && ours.st_ino == theirs.st_ino)
+            return true;
+    }
+    return false;
+}
+
+/* Into a file beside it that takes its name when it is whole. What is no plain file - a device, a pipe, a
+ * link such as /dev/stdout - is written to as it is. */
+static int write_output(gw_journal *j, const options *o, verb_run *run)
+{
+    char part[4096];
+    struct stat st;
+    bool direct = lstat(o->output, &st) == 0 && !S_ISREG(st.st_mode);
+    if ((size_t)snprintf(part, sizeof part, direct ? "%s" : "%s.part", o->output) >= sizeof part)
+        return gw_fail(GW_ERANGE, "export: --output %.60s...: its path is too long", o->output);
+    if (is_journal(o->output, o->journal) || is_journal(part, o->journal))
+        return gw_fail(GW_EUSAGE, "export: --output %s would write over the journal; name another file",
+                       o->output);
+    FILE *to = fopen(part, "w");
+    if (!to)
+        return gw_fail(GW_EACCESS, "export: %s: %s", part, strerror(errno));
+    int err = write_to(to, j, o, run);
+    if (fclose(to) != 0 && err == 0)
+        err = gw_fail(GW_EIO, "%s: %s", o->output, strerror(errno));
+    if (!direct && err == 0 && rename(part, o->output) != 0)
+        err = gw_fail(GW_EACCESS, "export: %s: %s", o->output, strerror(errno));
+    if (!direct && err < 0)
+        remove(part);
+    return err;
 }
 
 int gw_cmd_alerts(int argc, char **argv)
 {
     static const struct {
         const char *verb;
-        int (*run)(gw_journal *, const options *, FILE *);
+        verb_run *run;
     } verbs[] = {{"list", list}, {"show", show}, {"export", export}, {"efficiency", efficiency}};
 
     options o = {.verb = "list", .journal = "gwstream.sqlite"};
@@ -473,21 +529,11 @@ int gw_cmd_alerts(int argc, char **argv)
     while (v < sizeof verbs / sizeof *verbs && strcmp(verbs[v].verb, o.verb) != 0)
         v++;
     if (v == sizeof verbs / sizeof *verbs)
-        return gw_fail(GW_EUSAGE, "alerts: '%s' is none of list, show, export, efficiency", o.verb);
+        return gw_fail(GW_EUSAGE, "'%s' is none of list, show, export, efficiency", o.verb);
 
     gw_journal *j = NULL;
     GW_TRY(gw_journal_open_read(&j, o.journal));
-    FILE *to = o.output ? fopen(o.output, "w") : stdout;
-    int err = 0;
-    if (!to)
-        err = gw_fail(GW_EACCESS, "alerts export: %s: %s", o.output, strerror(errno));
-    else
-        err = verbs[v].run(j, &o, to);
-    const char *name = o.output ? o.output : "the standard output";
-    if (to && (fflush(to) != 0 || ferror(to)) && err == 0)
-        err = gw_fail(GW_EIO, "alerts: %s: %s", name, strerror(errno));
-    if (to && to != stdout && fclose(to) != 0 && err == 0)
-        err = gw_fail(GW_EIO, "alerts: %s: %s", name, strerror(errno));
+    int err = o.output ? write_output(j, &o, verbs[v].run) : write_to(stdout, j, &o, verbs[v].run);
     gw_journal_close(&j);
     return err;
 }

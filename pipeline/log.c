@@ -26,6 +26,20 @@ void gw_log_set_hook(void (*around)(bool before))
     pthread_mutex_unlock(&lock);
 }
 
+void gw_log_lock(void)
+{
+    pthread_mutex_lock(&lock);
+    if (hook)
+        hook(true);
+}
+
+void gw_log_unlock(void)
+{
+    if (hook)
+        hook(false);
+    pthread_mutex_unlock(&lock);
+}
+
 void gw_log(gw_log_level level, const char *where, const char *fmt, ...)
 {
     static const char *const word[] = {"error", "warn", "info", "debug"};
@@ -47,12 +61,8 @@ void gw_log(gw_log_level level, const char *where, const char *fmt, ...)
     size_t n = strlen(line);
     line[n++] = '\n';
 
-    pthread_mutex_lock(&lock);
-    if (hook)
-        hook(true);
+    gw_log_lock();
     (void)!fwrite(line, 1, n, stderr); /* stderr is unbuffered: one write; nobody to tell if it fails */
     fflush(stderr);
-    if (hook)
-        hook(false);
-    pthread_mutex_unlock(&lock);
+    gw_log_unlock();
 }

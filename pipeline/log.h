@@ -19,4 +19,9 @@ void gw_log(gw_log_level level, const char *where, const char *fmt, ...)
  * bar clear and redraw its line. NULL to remove. */
 void gw_log_set_hook(void (*around)(bool before));
 
+/* For who writes other lines to the terminal: between the two no log line comes, and the progress bar is
+ * out of the way. Short, in one thread, and without gw_log in between. */
+void gw_log_lock(void);
+void gw_log_unlock(void);
+
 #endif

@@ -108,8 +108,8 @@ static int open_all(void *self, gw_env *env)
     GW_TRY(gw_journal_each(a->journal, &(gw_journal_query){.pending = true}, publish_again, a));
     if (a->again)
         gw_log(GW_LOG_WARN, a->name,
-               "%s: %llu events were committed but not known to be published; published again",
-               a->journal_path, (unsigned long long)a->again);
+               "%s: %llu message%s committed but not known to be published; published again", a->journal_path,
+               (unsigned long long)a->again, a->again == 1 ? " was" : "s were");
     return 0;
 }
 
@@ -176,13 +176,14 @@ static int drain(void *self, gw_out *out)
     (void)out;
     alerts *a = self;
     if (a->events)
-        gw_log(GW_LOG_DEBUG, a->name, "%s: %llu events committed in %.1f ms each, %.1f ms at most",
-               a->journal_path, (unsigned long long)a->events,
+        gw_log(GW_LOG_DEBUG, a->name, "%s: %llu message%s committed in %.1f ms each, %.1f ms at most",
+               a->journal_path, (unsigned long long)a->events, a->events == 1 ? "" : "s",
                (double)a->commit_sum_ns / (double)a->events / 1e6, (double)a->commit_max_ns / 1e6);
     say_summary(a);
     if (a->unprinted)
-        return gw_fail(GW_EIO, "print: %s: %llu lines could not be written; they are in the journal %s",
-                       a->print, (unsigned long long)a->unprinted, a->journal_path);
+        return gw_fail(
+            GW_EIO, "print: %s: %llu line%s could not be written; what was found is in the journal %s",
+            a->print, (unsigned long long)a->unprinted, a->unprinted == 1 ? "" : "s", a->journal_path);
     return 0;
 }
 

@@ -4,6 +4,7 @@
  * Two locks. SQLite's own keep each commit whole. A lock on `<file>-lock` for as long as a run lasts keeps
  * a second run out: it would take the first one's half-done publications for those of a crash. */
 #include "sinks/journal.h"
+#include "pipeline/log.h"
 #include "sinks/journal_db.h"
 
 #include <errno.h>
@@ -211,11 +212,17 @@ static int begin_run(gw_journal *j)
 static int prepare_all(gw_journal *j)
 {
     GW_TRY(gw_journal_prepare(j, put_sql, &j->put));
-    GW_TRY(gw_journal_prepare(j, "SELECT count(*) FROM events WHERE id = ?1 AND phase = ?2 AND last_run = ?3",
-                              &j->count));
-    GW_TRY(gw_journal_prepare(
-        j, "SELECT published_ns IS NOT NULL FROM events WHERE id = ?1 AND phase = ?2 AND serial = ?3",
-        &j->find));
+    GW_TRY(
+        gw_journal_prepare(j,
+                           "SELECT serial, published_ns IS NOT NULL FROM events WHERE id = ?1 AND phase = ?2"
+                           " AND (last_run < ?3 OR ?4) AND (gps_ns IS ?5 OR abs(gps_ns - ?5) <= 1000000)"
+                           " AND (statistic IS ?6 OR abs(statistic - ?6) <= 1e-3 * max(1, abs(?6)))"
+                           " AND alert = ?7 AND injection = ?8 ORDER BY serial LIMIT 1",
+                           &j->find));
+    GW_TRY(gw_journal_prepare(j,
+                              "SELECT serial, statistic, last_run < ?3 FROM events WHERE id = ?1 AND"
+                              " phase = ?2 ORDER BY serial DESC LIMIT 1",
+                              &j->newest));
     GW_TRY(gw_journal_prepare(
         j, "UPDATE events SET last_run = ?4 WHERE id = ?1 AND phase = ?2 AND serial = ?3", &j->again));
     GW_TRY(gw_journal_prepare(j,
@@ -326,7 +333,7 @@ void gw_journal_close(gw_journal **p)
     gw_journal *j = *p;
     if (!j)
         return;
-    sqlite3_stmt *all[] = {j->put, j->count, j->find, j->again, j->mark, j->inject};
+    sqlite3_stmt *all[] = {j->put, j->find, j->newest, j->again, j->mark, j->inject};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         sqlite3_finalize(all[i]);
     sqlite3_close(j->db); /* also moves the WAL into the file, unless a reader is there */
@@ -355,23 +362,22 @@ static void bind_ns(sqlite3_stmt *s, int i, int64_t ns)
         sqlite3_bind_int64(s, i, ns);
 }
 
-/* (id, phase, serial) as parameters 1, 2, 3 */
-static void bind_name(sqlite3_stmt *s, const gw_event *e, int serial)
+/* (id, phase, number) as parameters 1, 2, 3; the number is a serial or a run */
+static void bind_name(sqlite3_stmt *s, const gw_event *e, int64_t number)
 {
     bind_text(s, 1, e->id, sizeof e->id);
     sqlite3_bind_text(s, 2, gw_phase_text(e->phase), -1, SQLITE_STATIC);
-    if (serial)
-        sqlite3_bind_int(s, 3, serial);
+    sqlite3_bind_int64(s, 3, number);
 }
 
-/* Runs a bound statement to its first row or its end and makes it ready for the next time. *value is the
- * first column, -1 without a row. */
-static int run_once(gw_journal *j, sqlite3_stmt *s, int64_t *value)
+/* Runs a bound statement to its first row or its end and makes it ready for the next time. The row's first
+ * n columns go to `value`. Returns 1 with a row, 0 without, or an error. */
+static int run_once(gw_journal *j, sqlite3_stmt *s, int n, double *value)
 {
     int rc = sqlite3_step(s);
-    int err = rc == SQLITE_ROW || rc == SQLITE_DONE ? 0 : gw_journal_fail(j, rc);
-    if (value)
-        *value = rc == SQLITE_ROW ? sqlite3_column_int64(s, 0) : -1;
+    int err = rc == SQLITE_ROW ? 1 : rc == SQLITE_DONE ? 0 : gw_journal_fail(j, rc);
+    for (int i = 0; i < n && err == 1; i++)
+        value[i] = sqlite3_column_type(s, i) == SQLITE_NULL ? NAN : sqlite3_column_double(s, i);
     sqlite3_reset(s);
     sqlite3_clear_bindings(s);
     return err;
@@ -393,27 +399,60 @@ static int insert(gw_journal *j, const gw_event *e, int serial)
     sqlite3_bind_int(s, ++i, serial);
     sqlite3_bind_int64(s, ++i, j->run);
     sqlite3_bind_int64(s, ++i, gw_gps_now_ns());
-    return run_once(j, s, NULL);
+    return run_once(j, s, 0, NULL);
+}
+
+/* What an earlier run has said and this one has not yet said again; earliest first, so that two updates
+ * that say the same are two rows for a replay too. */
+static int find_same(gw_journal *j, const gw_event *e, int *serial, bool *published)
+{
+    double row[2];
+    sqlite3_stmt *s = j->find;
+    bind_name(s, e, j->run);
+    sqlite3_bind_int(s, 4, e->phase == GW_PHASE_FIRST || e->phase == GW_PHASE_RETRACTED);
+    bind_ns(s, 5, e->gps_ns);
+    sqlite3_bind_double(s, 6, e->statistic);
+    sqlite3_bind_int(s, 7, e->alert);
+    sqlite3_bind_int(s, 8, e->injection);
+    int found = run_once(j, s, 2, row);
+    if (found == 1) {
+        *serial = (int)row[0];
+        *published = row[1] > 0;
+    }
+    return found;
+}
+
+/* The next free serial. Says so when an earlier run has kept something else under this name. */
+static int next_serial(gw_journal *j, const gw_event *e, int *serial)
+{
+    double row[3];
+    bind_name(j->newest, e, j->run);
+    int found = run_once(j, j->newest, 3, row);
+    GW_TRY(found);
+    *serial = found ? (int)row[0] + 1 : 1;
+    if (found && row[2] > 0 && strncmp(j->differed, e->id, sizeof j->differed) != 0) {
+        memcpy(j->differed, e->id, sizeof j->differed);
+        gw_log(
+            GW_LOG_WARN, NULL,
+            "journal %s: event %.23s, statistic %g, is not the one that an earlier run kept under this id, "
+            "statistic %g: kept beside it (give each recording or threshold a journal of its own)",
+            j->path, e->id, e->statistic, row[1]);
+    }
+    return 0;
 }
 
 static int put(gw_journal *j, const gw_event *e, int *serial, bool *published)
 {
-    int64_t found = 0, so_far = 0;
-    *serial = 1;
-    if (e->phase == GW_PHASE_UPDATE) {
-        bind_name(j->count, e, 0);
-        sqlite3_bind_int64(j->count, 3, j->run);
-        GW_TRY(run_once(j, j->count, &so_far));
-        *serial = (int)so_far + 1;
-    }
-    bind_name(j->find, e, *serial);
-    GW_TRY(run_once(j, j->find, &found));
-    *published = found == 1;
-    if (found < 0)
+    *published = false;
+    int found = find_same(j, e, serial, published);
+    GW_TRY(found);
+    if (found == 0) {
+        GW_TRY(next_serial(j, e, serial));
         return insert(j, e, *serial);
+    }
     bind_name(j->again, e, *serial);
     sqlite3_bind_int64(j->again, 4, j->run);
-    return run_once(j, j->again, NULL);
+    return run_once(j, j->again, 0, NULL);
 }
 
 int gw_journal_put(gw_journal *j, const gw_event *e, int *serial, bool *published)
@@ -438,7 +477,7 @@ int gw_journal_mark(gw_journal *j, const gw_event *e, int serial, int64_t publis
     sqlite3_bind_int(j->mark, 5, recovered);
     sqlite3_bind_double(j->mark, 6, gw_event_latency_s(e, published_ns)); /* NAN becomes NULL */
     sqlite3_bind_text(j->mark, 7, json, -1, SQLITE_STATIC);
-    return run_once(j, j->mark, NULL);
+    return run_once(j, j->mark, 0, NULL);
 }
 
 int gw_journal_put_injection(gw_journal *j, const gw_event *e)
@@ -447,7 +486,7 @@ int gw_journal_put_injection(gw_journal *j, const gw_event *e)
     bind_text(j->inject, 2, e->detectors, sizeof e->detectors);
     bind_text(j->inject, 3, e->detail, sizeof e->detail);
     sqlite3_bind_int64(j->inject, 4, j->run);
-    return run_once(j, j->inject, NULL);
+    return run_once(j, j->inject, 0, NULL);
 }
 
 int gw_journal_json(const gw_event *e, int serial, int64_t published_ns, bool recovered, char *text, size_t n)

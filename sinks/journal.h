@@ -2,10 +2,13 @@
  * The journal: one SQLite file that holds every event before anybody outside hears of it. Written by the
  * alerts sink (one writer a file), read by `gwstream alerts` and by the summary at the end of a run.
  *
- * A row is one phase of one event; (id, phase, serial) is its name, with serial 1, 2, ... numbering the
- * updates of one id within a run and 1 for every other phase. Because detection is repeatable, a replay
- * gives the same names again and finds them here. A row is `published` once its time of publication is
- * known; rows that are not are what a crash left between commit and publication.
+ * A row is one phase of one event; (id, phase, serial) is its name, with serial 1, 2, ... numbering what was
+ * said in this phase under this id: several updates, a second `final` when a louder signal has re-opened
+ * the event. Because detection is repeatable, a replay says the same again, finds it here and gives it the
+ * same name. An id tells no more than GPS second, detectors, model and stage, so that another recording or
+ * another threshold may bring something else under it: that is new, and takes the next free serial. A row is
+ * `published` once its time of publication is known; rows that are not are what a crash left between commit
+ * and publication.
  *
  * Commits are durable when a call returns (WAL, synchronous=FULL). Another program may hold the file for
  * up to 5 s before a call gives up with GW_EBUSY. */
@@ -30,7 +33,10 @@ void gw_journal_close(gw_journal **j);
 int64_t gw_journal_run(const gw_journal *j); /* number of the current run; reading: of the latest */
 
 /* Commits one phase of an event. *serial becomes its serial number. *published: it was here already, and
- * published; then nothing is added and it must not be published again. */
+ * published; then nothing is added and it must not be published again. "Already here" is what an earlier
+ * run said in the same phase under the same id, with gps_ns within 1 ms, the statistic within 1e-3 of
+ * max(1, |statistic|), and the same alert and injection; FIRST and RETRACTED also of this run. Anything
+ * else is added; when an earlier run's row differs, one warning an id names both statistics. */
 int gw_journal_put(gw_journal *j, const gw_event *e, int *serial, bool *published);
 
 /* Marks a row as published at wall time published_ns, with the text that was published. */
@@ -59,8 +65,8 @@ typedef struct gw_journal_row {
 
 typedef struct gw_journal_query {
     const char *id;   /* rows whose id begins so; NULL = all */
-    int64_t since_ns; /* rows of events at or after this GPS time; 0 = all */
-    int64_t limit;    /* the last so many rows; 0 = all */
+    int64_t since_ns; /* events whose latest phase has this GPS time or a later one; 0 = all */
+    int64_t limit;    /* the last so many events; 0 = all */
     bool latest;      /* only the latest phase of each id */
     bool pending;     /* only what is committed but not published */
 } gw_journal_query;
@@ -70,20 +76,29 @@ typedef struct gw_journal_query {
 typedef int gw_journal_visit(void *user, const gw_journal_row *row);
 int gw_journal_each(gw_journal *j, const gw_journal_query *q, gw_journal_visit *visit, void *user);
 
-/* An injection and the event nearest to it, if one is within GW_MATCH_NS and not retracted. */
+/* An injection and the event nearest to it, if one is within GW_MATCH_NS and not retracted. An event's time
+ * is the arrival at the latest of its own detectors, so that is what it is compared with, where the
+ * injection's detail has "gps":{"H1":...}. */
 typedef struct gw_journal_truth {
     int64_t gps_ns;
     char detectors[32];
     double network_snr; /* "network_snr" of its parameters, or NAN */
     bool found, alert;  /* alert: the event was above the alert threshold */
     char id[GW_EVENT_ID_BYTES];
-    double offset_s;    /* event - injection */
+    double offset_s;    /* event - injection, at the event's detectors */
     const char *detail; /* JSON; valid during the call */
 } gw_journal_truth;
 
-/* run 0 = of all runs. */
+typedef struct gw_journal_truths {
+    int64_t run;      /* 0 = of all runs */
+    int64_t since_ns; /* injections at or after this GPS time; 0 = all */
+    int64_t limit;    /* the last so many; 0 = all */
+} gw_journal_truths;
+
+/* In the order of GPS time. */
 typedef int gw_journal_truth_visit(void *user, const gw_journal_truth *t);
-int gw_journal_each_truth(gw_journal *j, int64_t run, gw_journal_truth_visit *visit, void *user);
+int gw_journal_each_truth(gw_journal *j, const gw_journal_truths *q, gw_journal_truth_visit *visit,
+                          void *user);
 
 /* One run in figures. Phases that a replay found in the journal already are counted too, but not timed. */
 typedef struct gw_journal_summary {
@@ -99,8 +114,6 @@ typedef struct gw_journal_summary {
 
 /* run 0 = all runs together. */
 int gw_journal_summarise(gw_journal *j, int64_t run, gw_journal_summary *s);
-/* The same of the latest run in the file at `path`: for the end of `gwstream run`. */
-int gw_journal_summarise_file(const char *path, gw_journal_summary *s);
 /* Up to three lines for a person, each ended by a newline: events, latency, injections. */
 const char *gw_journal_summary_text(const gw_journal_summary *s, char *text, size_t n);
 

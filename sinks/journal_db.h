@@ -45,7 +45,8 @@ struct gw_journal {
     sqlite3 *db;
     int lock; /* descriptor of <path>-lock; -1 when reading */
     int64_t run;
-    sqlite3_stmt *put, *count, *find, *again, *mark, *inject;
+    sqlite3_stmt *put, *find, *newest, *again, *mark, *inject;
+    char differed[GW_EVENT_ID_BYTES]; /* the id that was warned of last */
 };
 
 /* gw_fail with the code and the line that SQLite's failure `rc` deserves. */

@@ -15,11 +15,13 @@
  * change rows. */
 static const char rows_sql[] = "SELECT * FROM (SELECT " GW_EVENT_COLUMNS(
     X) "phase, serial, run, committed_ns, published_ns, recovered,"
-       " latency_s, (SELECT f.latency_s FROM events AS f WHERE f.id = e.id AND f.phase = 'first'), json, "
-       "number"
-       " FROM events AS e WHERE (?1 IS NULL OR substr(e.id, 1, length(?1)) = ?1) AND e.gps_ns >= ?2"
+       " latency_s, (SELECT f.latency_s FROM events AS f WHERE f.id = e.id AND f.phase = 'first' AND"
+       " f.number <= e.number ORDER BY f.number DESC LIMIT 1), json, number"
+       " FROM events AS e WHERE (?1 IS NULL OR substr(e.id, 1, length(?1)) = ?1)"
        " AND (NOT ?3 OR e.number = (SELECT max(number) FROM events AS o WHERE o.id = e.id))"
-       " AND (NOT ?4 OR e.published_ns IS NULL) ORDER BY e.number DESC LIMIT ?5) ORDER BY number";
+       " AND (NOT ?4 OR e.published_ns IS NULL) AND ((?2 IS NULL AND ?5 < 0) OR e.id IN"
+       " (SELECT id FROM latest WHERE ?2 IS NULL OR gps_ns >= ?2 ORDER BY number DESC LIMIT ?5))"
+       " ORDER BY e.number DESC LIMIT -1) ORDER BY number";
 #undef X
 
 static void column_text(sqlite3_stmt *s, int i, char *to, size_t size)
@@ -76,10 +78,11 @@ int gw_journal_each(gw_journal *j, const gw_journal_query *q, gw_journal_visit *
     GW_TRY(gw_journal_prepare(j, rows_sql, &s));
     if (q->id)
         sqlite3_bind_text(s, 1, q->id, -1, SQLITE_STATIC);
-    sqlite3_bind_int64(s, 2, q->since_ns ? q->since_ns : INT64_MIN);
+    if (q->since_ns)
+        sqlite3_bind_int64(s, 2, q->since_ns);
     sqlite3_bind_int(s, 3, q->latest);
     sqlite3_bind_int(s, 4, q->pending);
-    sqlite3_bind_int64(s, 5, q->limit > 0 ? q->limit : INT64_MAX);
+    sqlite3_bind_int64(s, 5, q->limit > 0 ? q->limit : -1);
 
     int rc, err = 0;
     gw_journal_row row;
@@ -95,21 +98,38 @@ int gw_journal_each(gw_journal *j, const gw_journal_query *q, gw_journal_visit *
     return err;
 }
 
-int gw_journal_each_truth(gw_journal *j, int64_t run, gw_journal_truth_visit *visit, void *user)
+/* The latest phase of each id: of all, or of what run ?1 said. */
+#define LATEST_OF_RUN                                                                                        \
+    "e.number = (SELECT max(o.number) FROM events AS o WHERE o.id = e.id AND (?1 = 0 OR o.last_run = ?1))"
+
+/* An injection's gps_ns is the arrival at the latest of all simulated detectors; `early` is by how much the
+ * latest of the event's own is before that (0 where the detail does not say). No two places on Earth are
+ * more than 43 ms apart. Of the events near enough, the nearest; a bare column beside min() comes from the
+ * row of the minimum. */
+static const char truths_sql[] =
+    "WITH i AS (SELECT *, CASE WHEN json_valid(detail) THEN detail ELSE '{}' END AS object FROM injections"
+    " WHERE (?1 = 0 OR last_run = ?1) AND gps_ns >= ?3 ORDER BY gps_ns DESC, number DESC LIMIT ?4),"
+    " close AS (SELECT i.number AS injection, i.gps_ns AS at, e.id, e.alert, e.gps_ns,"
+    " (SELECT CAST(round(1e9 * (max(value) - max(value) FILTER (WHERE"
+    " instr(',' || e.detectors || ',', ',' || key || ',')))) AS INTEGER)"
+    " FROM json_each(i.object, '$.gps')) AS early"
+    " FROM i JOIN events AS e ON e.gps_ns BETWEEN i.gps_ns - ?2 - 50000000 AND i.gps_ns + ?2"
+    " AND e.phase <> 'retracted' AND " LATEST_OF_RUN "),"
+    " near AS (SELECT injection, id, alert, gps_ns - (at - coalesce(early, 0)) AS offset FROM close)"
+    " SELECT i.gps_ns, i.detectors, i.detail, json_extract(i.object, '$.network_snr'),"
+    " near.id, near.alert, near.offset, min(abs(near.offset))"
+    " FROM i LEFT JOIN near ON near.injection = i.number AND abs(near.offset) <= ?2"
+    " GROUP BY i.number ORDER BY i.gps_ns, i.number";
+
+int gw_journal_each_truth(gw_journal *j, const gw_journal_truths *q, gw_journal_truth_visit *visit,
+                          void *user)
 {
-    /* Of the events near enough, the nearest; a bare column beside min() comes from the row of the minimum.
-     */
-    static const char sql[] =
-        "SELECT i.gps_ns, i.detectors, i.detail,"
-        " CASE WHEN json_valid(i.detail) THEN json_extract(i.detail, '$.network_snr') END,"
-        " e.id, e.alert, e.gps_ns - i.gps_ns, min(abs(e.gps_ns - i.gps_ns))"
-        " FROM injections AS i LEFT JOIN latest AS e ON e.gps_ns BETWEEN i.gps_ns - ?2 AND i.gps_ns + ?2"
-        " AND e.phase <> 'retracted' AND (?1 = 0 OR e.last_run = ?1)"
-        " WHERE ?1 = 0 OR i.last_run = ?1 GROUP BY i.number ORDER BY i.gps_ns";
     sqlite3_stmt *s = NULL;
-    GW_TRY(gw_journal_prepare(j, sql, &s));
-    sqlite3_bind_int64(s, 1, run);
+    GW_TRY(gw_journal_prepare(j, truths_sql, &s));
+    sqlite3_bind_int64(s, 1, q->run);
     sqlite3_bind_int64(s, 2, GW_MATCH_NS);
+    sqlite3_bind_int64(s, 3, q->since_ns ? q->since_ns : INT64_MIN);
+    sqlite3_bind_int64(s, 4, q->limit > 0 ? q->limit : -1);
     int rc, err = 0;
     while (err == 0 && (rc = sqlite3_step(s)) != SQLITE_DONE) {
         if (rc != SQLITE_ROW) {
@@ -180,7 +200,7 @@ int gw_journal_summarise(gw_journal *j, int64_t run, gw_journal_summary *sum)
         GW_TRY(ask(j, sql, run, 1, v));
         sum->phases[p] = whole(v[0]);
     }
-    GW_TRY(ask(j, "SELECT count(*), total(alert) FROM latest WHERE ?1 = 0 OR last_run = ?1", run, 2, v));
+    GW_TRY(ask(j, "SELECT count(*), total(e.alert) FROM events AS e WHERE " LATEST_OF_RUN, run, 2, v));
     sum->events = whole(v[0]);
     sum->alerts = whole(v[1]);
     GW_TRY(ask(j, "SELECT count(*) FROM events WHERE recovered AND (?1 = 0 OR last_run = ?1)", run, 1, v));
@@ -199,20 +219,11 @@ int gw_journal_summarise(gw_journal *j, int64_t run, gw_journal_summary *sum)
 #undef TIMED
 
     offsets o = {0, 0, NAN};
-    GW_TRY(gw_journal_each_truth(j, run, add_truth, &o));
+    GW_TRY(gw_journal_each_truth(j, &(gw_journal_truths){.run = run}, add_truth, &o));
     sum->injections = o.injections;
     sum->found = o.found;
     sum->offset_max_s = o.max;
     return 0;
-}
-
-int gw_journal_summarise_file(const char *path, gw_journal_summary *s)
-{
-    gw_journal *j = NULL;
-    GW_TRY(gw_journal_open_read(&j, path));
-    int err = gw_journal_summarise(j, gw_journal_run(j), s);
-    gw_journal_close(&j);
-    return err;
 }
 
 static void add(char *text, size_t n, const char *fmt, ...) __attribute__((format(printf, 3, 4)));

@@ -587,6 +587,8 @@ int gw_plot_png(const gw_plot *p, const char *path)
     else if (err == 0 && (status != CAIRO_STATUS_SUCCESS || rename(part, path) != 0))
         err = gw_fail(GW_EIO, "picture %s: cannot be written (%s)", path,
                       status != CAIRO_STATUS_SUCCESS ? cairo_status_to_string(status) : "cannot be replaced");
+    if (err < 0)
+        remove(part);
     cairo_destroy(c);
     cairo_surface_destroy(s);
     return err;

@@ -6,6 +6,7 @@
 #include "sinks/publisher.h"
 
 #include "pipeline/clock.h"
+#include "pipeline/log.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -183,14 +184,20 @@ int gw_lines_write(int fd, const char *to, const char *text, size_t bytes)
         return gw_fail(GW_ERANGE, "print: a line of %zu bytes", bytes);
     memcpy(line, text, bytes);
     line[bytes] = '\n';
-    for (size_t done = 0; done < bytes + 1;) {
+    bool terminal = isatty(fd);
+    int why = 0;
+    if (terminal)
+        gw_log_lock();
+    for (size_t done = 0; done < bytes + 1 && why == 0;) {
         ssize_t n = write(fd, line + done, bytes + 1 - done);
         if (n < 0 && errno != EINTR)
-            return gw_fail(GW_EIO, "print: %s: %s", to, strerror(errno));
+            why = errno;
         if (n > 0)
             done += (size_t)n;
     }
-    return 0;
+    if (terminal)
+        gw_log_unlock();
+    return why ? gw_fail(GW_EIO, "print: %s: %s", to, strerror(why)) : 0;
 }
 
 void gw_lines_close(int *fd)

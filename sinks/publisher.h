@@ -25,7 +25,8 @@ void gw_publisher_close(gw_publisher **p);
 
 /* Lines: `to` is stdout, stderr or the path of a file, which is appended to. *fd is the caller's. */
 int gw_lines_open(const char *to, int *fd);
-/* One write() for the text and its newline, repeated only where the system takes part of it. */
+/* One write() for the text and its newline, repeated only where the system takes part of it. On a terminal
+ * the progress bar makes room for it (gw_log_lock). */
 int gw_lines_write(int fd, const char *to, const char *text, size_t bytes);
 void gw_lines_close(int *fd); /* leaves stdout and stderr open */
 

@@ -41,7 +41,7 @@ def main():
 
     def refused(status, says, *args, **more):
         rc, out, err = alerts(*args, **more)
-        check(rc == status and says in err and err.count("\n") == 1 and not out,
+        check(rc == status and says in err and err.count("\n") == 1 and not out and err.count("alerts: ") <= 1,
               f"alerts {' '.join(args)}: exit {rc}, {err.strip()}")
 
     with sqlite3.connect(journal) as db:
@@ -88,6 +88,50 @@ def main():
           and float(table[3]["network_snr"]) == 8 and table[3]["id"] == "G0000000000000003", "export --injections --csv")
     rc, out, err = alerts("export", "--injections")
     check([json.loads(t)["found"] for t in out.splitlines()] == [True] * MERGERS, "export --injections is JSON")
+
+    # what a limit and a time mean, and where they mean nothing
+    rc, out, err = alerts("export", "-n", "2")
+    check([(json.loads(t)["id"][-2:], json.loads(t)["phase"]) for t in out.splitlines()] ==
+          [(m, p) for m in ("26", "27") for p in ("first", "update", "update", "final")],
+          "export --limit 2: all phases of the last two events")
+    rc, out, err = alerts("export", "--injections", "--since", "1400000200", "-n", "3")
+    check([json.loads(t)["parameters"]["merger"] for t in out.splitlines()] == [37, 38, 39],
+          "export --injections --limit --since: the last three")
+    rc, out, err = alerts("export", "--injections", "--since", "1400000220")
+    check([json.loads(t)["parameters"]["merger"] for t in out.splitlines()] == [37, 38, 39],
+          "export --injections --since")
+    rc, out, err = alerts("efficiency", "--since", "1400000220")
+    check(rc == 0 and out.splitlines()[-1].split()[:3] == ["all", "3", "3"], "efficiency --since")
+    refused(2, "--limit belongs to", "efficiency", "--limit", "3")
+    refused(2, "belong to 'alerts list'", "show", "G0000000000000007", "--limit", "3")
+    refused(2, "belong to 'alerts list'", "show", "G0000000000000007", "--since", "1400000000")
+
+    # the journal is never what an export writes over
+    with open(journal, "rb") as f:
+        before = f.read()
+    os.symlink(journal, work + "/link")
+    os.link(journal, work + "/hard.part")
+    for name in (journal, "./gwstream.sqlite", "link", "hard.part", "hard"):
+        refused(2, "would write over the journal", "export", "--output", name)
+    with open(journal, "rb") as f:
+        check(f.read() == before, "and it is as it was")
+    os.unlink(work + "/link")
+    os.unlink(work + "/hard.part")
+    os.mkdir(work + "/folder")
+    refused(2, "folder", "export", "--output", "folder")
+    os.rmdir(work + "/folder")
+    refused(2, "none/x", "export", "--output", "none/x")
+    rc, out, err = alerts("export", "--output", "/dev/stdout")
+    check(rc == 0 and out.splitlines() == text, "export --output /dev/stdout")
+    os.symlink("elsewhere", work + "/to-elsewhere")
+    rc, out, err = alerts("export", "--output", "to-elsewhere")
+    with open(work + "/elsewhere", encoding="utf-8") as f:
+        check(rc == 0 and f.read().splitlines() == text and os.path.islink(work + "/to-elsewhere"),
+              "export through a link leaves the link")
+    os.unlink(work + "/to-elsewhere")
+    os.unlink(work + "/elsewhere")
+    rc, out, err = alerts("export", "--output", "/dev/full")
+    check(rc == 1 and "No space left" in err, f"export --output /dev/full: {err.strip()}")
 
     refused(2, "no event", "show", "G9")
     refused(2, "begins more than one id", "show", "G0")

@@ -13,6 +13,8 @@ from flow import DATA, MODEL, check, finish, folder, replay, skip
 
 # Loudest matched-filter arrival, from the recordings' own README: H1 (the later detector).
 ARRIVAL = 1126259462.4395
+# That is the middle of the template's buffer (16 s); the template's own peak, the coalescence, lies before it.
+PEAK_BEFORE_MIDDLE = 16 - 15.98413
 
 PAIR_4K = [DATA / "strain-4k" / n for n in ("H-H1_LOSC_4_V2-1126259446-32.hdf5", "L-L1_LOSC_4_V2-1126259446-32.hdf5")]
 PAIR_16K = [DATA / "strain-16k" / n
@@ -53,6 +55,8 @@ with folder() as work:
         check(events[0]["phase"] == "first", f"{name}: the first message is 'first'")
         check(abs(final["gps"] - ARRIVAL) <= 0.020,
               f"{name}: at GPS {final['gps']:.4f}, {1e3 * (final['gps'] - ARRIVAL):+.1f} ms from the matched filter")
+        error_ms = 1e3 * (final["gps"] - (ARRIVAL - PEAK_BEFORE_MIDDLE))
+        check(abs(error_ms) <= 10, f"{name}: {error_ms:+.1f} ms from the peak of the matched template")
         check(final["statistic"] > alert and final["alert"], f"{name}: statistic {final['statistic']:.2f} above 1/day ({alert})")
         check(not final["injection"], f"{name}: not marked as an injection")
         with h5py.File(statistic) as f:

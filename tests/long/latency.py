@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Merger to first publication at 1x: two detectors at 16384 Hz in 1/16-s blocks, a merger every 5 s, until at
-least 50 are found (about 6 minutes). A subscriber on the PUB socket takes the time at which it has each
+"""Merger to first publication at 1x: two detectors at 16384 Hz in 1/16-s blocks, a merger every 5 s, at
+least 50 found (about 6 minutes). A subscriber on the PUB socket takes the time at which it has each
 message; the journal says when it was sent."""
 
 import sqlite3
@@ -18,12 +18,12 @@ SECONDS = 330
 GRAPH = """
 sources:
   sky: {{kind: sim, seed: 21, start: 1400000000, duration: {seconds}s, rate: 16384Hz, block: 1/16s, pace: 1,
-        glitches: {{rate: 1/30Hz, snr: [4, 80]}}, population: {{spacing: 5s, jitter: 1s, mass: [10, 60],
+        glitches: {{rate: 1/30Hz, snr: [4, 80]}}, population: {{spacing: 5s, jitter: 500ms, mass: [10, 60],
         network_snr: [10, 20], min_ratio: 0.3, first: 12s}}}}
 stages:
   down: {{kind: resample, from: sky, rate: 2048Hz}}
   white: {{kind: whiten, from: down}}
-  search: {{kind: detect, from: white, model: "{model}"}}
+  search: {{kind: detect, from: white, model: "{model}", refractory: 3s}}
 sinks:
   alerts: {{kind: alerts, from: [search, sky], journal: "{work}/j.sqlite", publish: "ipc://{work}/alerts", print: none}}
 """

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * The alerts sink, driven by hand: what a subscriber hears, what is printed, what a replay repeats, what a
  * crash's remains become, and what is refused. A plain ZeroMQ SUB socket listens. */
+#include "pipeline/log.h"
 #include "pipeline/stage.h"
 #include "sinks/journal.h"
 #include "sinks/publisher.h"
 
+#include <fcntl.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -113,6 +115,15 @@ static void tell(sink *s, const char *id)
     assert_int_equal(kind->event(s->self, &end), 0);
 }
 
+static int summarise(gw_journal_summary *sum)
+{
+    gw_journal *j = NULL;
+    GW_TRY(gw_journal_open_read(&j, journal));
+    int err = gw_journal_summarise(j, gw_journal_run(j), sum);
+    gw_journal_close(&j);
+    return err;
+}
+
 /* ---- a subscriber ---- */
 
 static void *zmq;
@@ -193,7 +204,7 @@ static void subscribers_hear_what_is_journaled(void **state)
     unsubscribe(sub);
 
     gw_journal_summary sum;
-    assert_int_equal(gw_journal_summarise_file(journal, &sum), 0);
+    assert_int_equal(summarise(&sum), 0);
     assert_int_equal(sum.events * 100 + sum.injections * 10 + sum.found, 111);
 }
 
@@ -224,6 +235,58 @@ static void a_replay_prints_but_does_not_publish_again(void **state)
     unsubscribe(sub);
 }
 
+/* Another recording with a merger in the same second: it is not the first one said again. */
+static void another_event_under_the_same_id_is_published(void **state)
+{
+    (void)state;
+    sink s;
+    char topic[32], json[GW_JOURNAL_JSON_BYTES];
+    assert_int_equal(sink_open(&s, ""), 0);
+    tell(&s, "Gaa");
+    sink_close(&s);
+    assert_int_equal(sink_open(&s, ""), 0);
+    void *sub = subscribe(endpoint);
+    usleep(200000);
+    gw_event e = an_event(GW_PHASE_FIRST, "Gaa");
+    e.statistic = 17.5;
+    assert_int_equal(kind->event(s.self, &e), 0);
+    assert_true(hear(sub, topic, json));
+    assert_non_null(strstr(json, "\"serial\":2,"));
+    assert_non_null(strstr(json, "\"statistic\":17.5,"));
+    sink_close(&s);
+    unsubscribe(sub);
+}
+
+static char seen[64];
+
+static void note(bool before)
+{
+    strcat(seen, before ? "clear " : "redraw");
+}
+
+static void the_progress_line_makes_room_on_a_terminal(void **state)
+{
+    (void)state;
+    int master = posix_openpt(O_RDWR | O_NOCTTY), fd = -1;
+    assert_true(master >= 0 && grantpt(master) == 0 && unlockpt(master) == 0);
+    int terminal = open(ptsname(master), O_RDWR | O_NOCTTY);
+    assert_true(terminal >= 0);
+    assert_int_equal(gw_lines_open(lines, &fd), 0);
+    gw_log_set_hook(note);
+    seen[0] = '\0';
+    int err = gw_lines_write(fd, lines, "{}", 2);
+    assert_string_equal(seen, ""); /* a file has no progress line */
+    err += gw_lines_write(terminal, "stdout", "{}", 2);
+    gw_log_set_hook(NULL);
+    assert_int_equal(err, 0);
+    assert_string_equal(seen, "clear redraw");
+    gw_log_lock(); /* it was given back */
+    gw_log_unlock();
+    gw_lines_close(&fd);
+    close(terminal);
+    close(master);
+}
+
 static void what_a_crash_left_is_published_again(void **state)
 {
     (void)state;
@@ -251,7 +314,7 @@ static void what_a_crash_left_is_published_again(void **state)
     sink_close(&s);
     unsubscribe(sub);
     gw_journal_summary sum;
-    assert_int_equal(gw_journal_summarise_file(journal, &sum), 0);
+    assert_int_equal(summarise(&sum), 0);
     assert_int_equal(sum.recovered, 1);
 }
 
@@ -289,8 +352,14 @@ static void lines_that_cannot_be_printed_are_not_lost(void **state)
     assert_int_equal(kind->drain(s.self, NULL), GW_EIO);
     assert_non_null(strstr(gw_err_detail(), "4 lines could not be written"));
     sink_close(&s);
+    assert_int_equal(sink_open(&s, "print: /dev/full"), 0);
+    gw_event one = an_event(GW_PHASE_FIRST, "Gaa");
+    assert_int_equal(kind->event(s.self, &one), 0);
+    assert_int_equal(kind->drain(s.self, NULL), GW_EIO);
+    assert_non_null(strstr(gw_err_detail(), "1 line could not be written"));
+    sink_close(&s);
     gw_journal_summary sum;
-    assert_int_equal(gw_journal_summarise_file(journal, &sum), 0);
+    assert_int_equal(summarise(&sum), 0);
     assert_int_equal(sum.events, 1);
 
     snprintf(lines, sizeof lines, "%s/none/lines", dir);
@@ -346,6 +415,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(subscribers_hear_what_is_journaled, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(a_replay_prints_but_does_not_publish_again, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(another_event_under_the_same_id_is_published, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(the_progress_line_makes_room_on_a_terminal, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(what_a_crash_left_is_published_again, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(taken_ports_and_paths_are_said, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(lines_that_cannot_be_printed_are_not_lost, make_dir, remove_dir),

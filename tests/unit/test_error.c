@@ -169,6 +169,28 @@ static void a_log_line_has_its_form(void **state)
     free(text);
 }
 
+static void talk_around(void)
+{
+    gw_log_lock();
+    assert_int_equal(before_calls * 10 + after_calls, 10);
+    (void)!write(STDERR_FILENO, "{}\n", 3);
+    gw_log_unlock();
+    gw_log(GW_LOG_INFO, NULL, "after it");
+}
+
+static void other_lines_come_between_log_lines(void **state)
+{
+    (void)state;
+    gw_log_set_hook(count_calls);
+    before_calls = after_calls = 0;
+    char *text = capture(talk_around);
+    gw_log_set_hook(NULL);
+    assert_memory_equal(text, "{}\n2", 4);
+    assert_non_null(strstr(text, "info after it\n"));
+    assert_int_equal(before_calls * 10 + after_calls, 22);
+    free(text);
+}
+
 static void talk_together(void)
 {
     static char name[4][8] = {"a", "bb", "ccc", "dddd"};
@@ -200,10 +222,15 @@ static void log_lines_of_threads_do_not_mix(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_code_has_name_and_text),   cmocka_unit_test(what_the_user_can_mend),
-        cmocka_unit_test(the_detail_grows_on_the_way_up), cmocka_unit_test(the_detail_is_cut_not_overrun),
-        cmocka_unit_test(each_thread_has_its_own_detail), cmocka_unit_test(try_returns_on_failure_only),
-        cmocka_unit_test(a_log_line_has_its_form),        cmocka_unit_test(log_lines_of_threads_do_not_mix),
+        cmocka_unit_test(every_code_has_name_and_text),
+        cmocka_unit_test(what_the_user_can_mend),
+        cmocka_unit_test(the_detail_grows_on_the_way_up),
+        cmocka_unit_test(the_detail_is_cut_not_overrun),
+        cmocka_unit_test(each_thread_has_its_own_detail),
+        cmocka_unit_test(try_returns_on_failure_only),
+        cmocka_unit_test(a_log_line_has_its_form),
+        cmocka_unit_test(log_lines_of_threads_do_not_mix),
+        cmocka_unit_test(other_lines_come_between_log_lines),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

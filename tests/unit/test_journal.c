@@ -2,6 +2,7 @@
  * The journal: what is written is read back (by SQLite's own functions as well as ours), names are given
  * once, figures are right, and what is no journal is refused and left alone. */
 #include "pipeline/block.h"
+#include "pipeline/log.h"
 #include "sinks/journal.h"
 
 #include <math.h>
@@ -188,6 +189,136 @@ static void a_replay_adds_nothing(void **state)
     }
 }
 
+/* A louder signal within the refractory time re-opens an event. */
+static void a_reopened_event_has_a_second_final(void **state)
+{
+    (void)state;
+    static const gw_phase said[] = {GW_PHASE_FIRST, GW_PHASE_FINAL, GW_PHASE_UPDATE, GW_PHASE_FINAL};
+    for (int run = 1; run <= 2; run++) {
+        gw_journal *j = NULL;
+        assert_int_equal(gw_journal_open(&j, path), 0);
+        for (int i = 0; i < 4; i++) {
+            gw_event e = an_event("Gaa", said[i], AT + 0.5 * i);
+            e.statistic = 5 + i;
+            assert_int_equal(commit(j, e, 0.3), run == 2);
+        }
+        gw_journal_close(&j);
+        assert_string_equal(ask("SELECT group_concat(phase || serial || '@' || statistic) FROM events"),
+                            "first1@5.0,final1@6.0,update1@7.0,final2@8.0");
+        assert_string_equal(ask("SELECT count(*) FROM events WHERE published_ns IS NULL"), "0");
+    }
+}
+
+static int warnings;
+
+static void count_warnings(bool before)
+{
+    warnings += before;
+}
+
+/* One run that tells one event in three phases, changed by so much; returns how many of them the journal
+ * took for repetitions. */
+static int tell(double shift_s, double more, bool alert, bool injection)
+{
+    gw_journal *j = NULL;
+    int repeated = 0;
+    assert_int_equal(gw_journal_open(&j, path), 0);
+    for (int p = GW_PHASE_FIRST; p <= GW_PHASE_FINAL; p++) {
+        gw_event e = an_event("Gaa", (gw_phase)p, AT + shift_s);
+        e.statistic += more + p;
+        e.alert = alert;
+        e.injection = injection;
+        repeated += commit(j, e, 0.2 + more);
+    }
+    gw_journal_summary s;
+    assert_int_equal(gw_journal_summarise(j, gw_journal_run(j), &s), 0);
+    assert_int_equal(s.events, 1); /* though its rows may be older than those of another run */
+    assert_int_equal(s.alerts, alert);
+    gw_journal_close(&j);
+    return repeated;
+}
+
+static void another_event_under_the_same_id_is_kept(void **state)
+{
+    (void)state;
+    gw_log_set_hook(count_warnings);
+    warnings = 0;
+    assert_int_equal(tell(0, 0, true, false), 0);
+    assert_int_equal(tell(0.0009, 0.007, true, false), 3); /* within the tolerances: the same */
+    assert_int_equal(warnings, 0);
+    assert_int_equal(tell(0.0011, 0, true, false), 0); /* another recording */
+    assert_int_equal(warnings, 1);                     /* an id, not a phase */
+    assert_int_equal(tell(0, 0.02, true, false), 0);
+    assert_int_equal(tell(0, 0, false, false), 0); /* another threshold */
+    assert_int_equal(tell(0, 0, true, true), 0);   /* a control */
+    assert_int_equal(warnings, 4);
+    assert_string_equal(ask("SELECT count(*) || ' ' || max(serial) FROM events"), "15 5");
+    assert_int_equal(tell(0, 0, true, false), 3); /* each of them once more */
+    assert_int_equal(tell(0.0011, 0, true, false), 3);
+    assert_int_equal(tell(0, 0.02, true, false), 3);
+    assert_int_equal(tell(0, 0, false, false), 3);
+    assert_int_equal(tell(0, 0, true, true), 3);
+    assert_int_equal(warnings, 4);
+    gw_log_set_hook(NULL);
+    assert_string_equal(ask("SELECT count(*) || ' ' || max(serial) FROM events"), "15 5");
+
+    gw_journal *j = NULL;
+    gw_journal_row r;
+    assert_int_equal(gw_journal_open_read(&j, path), 0);
+    const gw_journal_query last = {.latest = true};
+    assert_int_equal(gw_journal_each(j, &last, copy_row, &r), 0);
+    assert_true(r.event.injection && fabs(r.first_latency_s - 0.2) < 1e-6);
+    gw_journal_close(&j);
+}
+
+static int copy_truth(void *to, const gw_journal_truth *t)
+{
+    gw_journal_truth **next = to;
+    *(*next)++ = *t;
+    return 0;
+}
+
+/* Virgo hears it 20 ms after the others; who was not in the search is not waited for. */
+static void injections_are_compared_at_the_events_own_detectors(void **state)
+{
+    (void)state;
+    static const char *const detectors[] = {"H1,L1,V1", "H1,L1", "H1", "K1", "L1"};
+    static const double late[] = {0.020, 0.007, 0, 0.020, 0.007};
+    gw_journal *j = NULL;
+    assert_int_equal(gw_journal_open(&j, path), 0);
+    for (int i = 0; i < 5; i++) {
+        char id[16];
+        double at = AT + 10 * i;
+        snprintf(id, sizeof id, "G%d", i);
+        /* the last one is near enough to where L1 heard it only if it is compared with that */
+        gw_event e = an_event(id, GW_PHASE_FINAL, at + late[i] + (i == 4 ? -0.499 : 0.001));
+        snprintf(e.detectors, sizeof e.detectors, "%s", detectors[i]);
+        commit(j, e, 0.2);
+        gw_event t = an_event("", GW_PHASE_INJECTION, at + 0.020);
+        snprintf(t.detail, sizeof t.detail, "{\"gps\":{\"H1\":%.9f,\"L1\":%.9f,\"V1\":%.9f}}", at, at + 0.007,
+                 at + 0.020);
+        assert_int_equal(gw_journal_put_injection(j, &t), 0);
+    }
+    gw_event broken = an_event("", GW_PHASE_INJECTION, AT + 0.003); /* no JSON: its own time */
+    snprintf(broken.detail, sizeof broken.detail, "{\"gps\":{");
+    assert_int_equal(gw_journal_put_injection(j, &broken), 0);
+
+    gw_journal_truth t[6], *next = t;
+    assert_int_equal(gw_journal_each_truth(j, &(gw_journal_truths){0}, copy_truth, &next), 0);
+    assert_int_equal(next - t, 6);
+    for (int i = 0; i < 6; i++) {
+        double want = i == 0 ? 0.018 : i == 5 ? -0.499 : 0.001;
+        if (!t[i].found || fabs(t[i].offset_s - want) > 1e-6)
+            fail_msg("injection %d: found %d, offset %g s, want %g s", i, t[i].found, t[i].offset_s, want);
+    }
+    next = t;
+    const gw_journal_truths last = {.since_ns = (int64_t)AT * GW_SECOND_NS + 10000000, .limit = 2};
+    assert_int_equal(gw_journal_each_truth(j, &last, copy_truth, &next), 0);
+    assert_int_equal(next - t, 2);
+    assert_string_equal(t[0].id, "G3");
+    gw_journal_close(&j);
+}
+
 static void what_was_not_published_is_pending(void **state)
 {
     (void)state;
@@ -243,7 +374,9 @@ static void the_figures_of_a_run(void **state)
     gw_journal_close(&j);
 
     gw_journal_summary s;
-    assert_int_equal(gw_journal_summarise_file(path, &s), 0);
+    assert_int_equal(gw_journal_open_read(&j, path), 0);
+    assert_int_equal(gw_journal_summarise(j, gw_journal_run(j), &s), 0);
+    gw_journal_close(&j);
     assert_int_equal(s.run, 1);
     assert_int_equal(s.events, 4);
     assert_int_equal(s.alerts, 4);
@@ -372,6 +505,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(every_field_comes_back, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(a_replay_adds_nothing, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(a_reopened_event_has_a_second_final, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(another_event_under_the_same_id_is_kept, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(injections_are_compared_at_the_events_own_detectors, make_dir,
+                                        remove_dir),
         cmocka_unit_test_setup_teardown(what_was_not_published_is_pending, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(the_figures_of_a_run, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(what_is_no_journal_is_refused, make_dir, remove_dir),

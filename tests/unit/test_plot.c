@@ -193,6 +193,12 @@ static void a_picture_of_a_chirp(void **state)
 
     assert_int_equal(gw_plot_png(&p, "/none/there.png"), GW_EIO);
     assert_non_null(strstr(gw_err_detail(), "/none/there.png"));
+    char taken[] = "/tmp/gw-plot-XXXXXX", part[64]; /* a folder has the name: nothing half done stays */
+    assert_non_null(mkdtemp(taken));
+    assert_int_equal(gw_plot_png(&p, taken), GW_EIO);
+    snprintf(part, sizeof part, "%s.part", taken);
+    assert_int_not_equal(access(part, F_OK), 0);
+    assert_int_equal(rmdir(taken), 0);
 
     /* nothing but the event: no strain, no statistic, no truth */
     gw_plot bare = {.event = &e, .before_s = 1, .after_s = 0.5, .candidate = NAN, .alert = NAN};
