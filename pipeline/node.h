@@ -114,6 +114,23 @@ bool gw_input_has(const gw_input *in, int64_t from, int64_t to); /* [from, to) i
 void gw_input_view(const gw_input *in, int64_t from, uint32_t n, gw_view *v);
 void gw_input_close(gw_input *in);
 
+/* output.c */
+enum { GW_POLL_MS = 200 };
+#define GW_ALL_INPUTS ((1u << GW_MAX_PORTS) - 1)
+/* Sleeps until a message comes to one of `inputs` (a bit each; inputs that are not wanted now may have
+ * messages and must not wake us) or to the feed, or a credit to an output. GW_EPEER: nobody is left to work
+ * for. */
+int gw_node_wait(gw_node *n, unsigned inputs);
+int gw_output_reserve(gw_node *n, gw_output *o); /* o->slab, and the credit to send it; waits */
+/* Everything up to `until` that was not sent is a hole. */
+int gw_output_gap(gw_node *n, gw_output *o, int64_t until, gw_gap_reason reason, uint64_t dq);
+/* Sends the reserved slab with n_samples from sample0, after the hole before it (for reason `before`) if
+ * there is one. `about` gives flags, data quality and times. */
+int gw_output_samples(gw_node *n, gw_output *o, int64_t sample0, uint32_t n_samples, const gw_header *about,
+                      gw_gap_reason before);
+/* EOS to every receiver at once (one may wait for what another must first let go), then their BYE. */
+int gw_node_goodbye(gw_node *n);
+
 /* runner.c: the body of a node's thread. */
 void *gw_node_run(void *node);
 

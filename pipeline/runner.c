@@ -66,150 +66,28 @@ void gw_env_bad_input(gw_env *env, const char *fmt, ...)
     atomic_fetch_add_explicit(&env->node->count.bad_inputs, 1, memory_order_relaxed);
 }
 
-/* -- waiting ----------------------------------------------------------------------------------------- */
-
-enum { POLL_MS = 200 };
-#define ALL_INPUTS ((1u << GW_MAX_PORTS) - 1)
-
-/* A receiver that gave up (a recorder on a full disk) is no reason to stop: what would go there is discarded.
- * GW_EPEER only when nobody at all is left to work for. */
-static int without(gw_node *n, struct gw_output_link *l, int err)
+/* A message as a stage sees it. */
+static gw_hole hole_of(const gw_block *b)
 {
-    if (err != GW_EPEER)
-        return err;
-    l->gone = true;
-    for (int o = 0; o < n->n_out; o++)
-        for (int k = 0; k < n->out[o].n_links; k++)
-            if (!n->out[o].link[k].gone)
-                return GW_OK;
-    return n->n_feeds_out ? GW_OK : GW_EPEER;
+    const gw_header *h = &b->hdr;
+    return (gw_hole){.sample0 = h->sample0,
+                     .samples = h->gap_samples,
+                     .reason = (gw_gap_reason)h->gap_reason,
+                     .dq = h->dq};
 }
 
-/* Sleeps until a message comes to one of `inputs` (a bit each; inputs that are not wanted now may have
- * messages and must not wake us) or to the feed, or a credit to an output. */
-static int wait_for(gw_node *n, unsigned inputs)
+static gw_view view_of(const gw_block *b)
 {
-    zmq_pollitem_t item[GW_MAX_PORTS * (GW_MAX_FAN + 1) + 1];
-    int count = 0;
-    for (int i = 0; i < n->n_in; i++)
-        if (inputs >> i & 1 && !n->in[i].ended)
-            item[count++] =
-                (zmq_pollitem_t){.socket = gw_receiver_socket(n->in[i].link), .events = ZMQ_POLLIN};
-    if (inputs && n->feed_in)
-        item[count++] = (zmq_pollitem_t){.socket = n->feed_in, .events = ZMQ_POLLIN};
-    for (int o = 0; o < n->n_out; o++)
-        for (int k = 0; k < n->out[o].n_links; k++)
-            if (!n->out[o].link[k].gone)
-                item[count++] = (zmq_pollitem_t){.socket = gw_sender_socket(n->out[o].link[k].link),
-                                                 .events = ZMQ_POLLIN};
-    if (zmq_poll(item, count, POLL_MS) < 0 && zmq_errno() != EINTR)
-        return gw_fail(GW_ESYSTEM, "poll: %s", zmq_strerror(zmq_errno()));
-    for (int o = 0; o < n->n_out; o++)
-        for (int k = 0; k < n->out[o].n_links; k++)
-            GW_TRY(without(n, &n->out[o].link[k], gw_sender_pump(n->out[o].link[k].link)));
-    return GW_OK;
-}
-
-/* -- outputs ----------------------------------------------------------------------------------------- */
-
-static bool output_ready(const gw_output *o)
-{
-    for (int k = 0; k < o->n_links; k++)
-        if (!gw_sender_ready(o->link[k].link))
-            return false;
-    return true;
-}
-
-/* A slab to write and the credit to send it. */
-static int reserve(gw_node *n, gw_output *o)
-{
-    while (!o->slab) {
-        if (output_ready(o) && gw_pool_take(o->pool, &o->slab) == GW_OK)
-            break;
-        GW_TRY(wait_for(n, 0));
-    }
-    return GW_OK;
-}
-
-static int give(gw_node *n, gw_output *o)
-{
-    gw_block *b = o->slab;
-    o->slab = NULL;
-    b->hdr.stream_id = o->spec.stream_id;
-    b->hdr.dtype = (uint8_t)o->spec.dtype;
-    b->hdr.run_id = gw_graph_run_id(n->graph);
-    b->hdr.seq = o->seq++;
-    gw_block_seal(b);
-    int err = GW_OK;
-    for (int k = 0; k < o->n_links; k++) {
-        struct gw_output_link *l = &o->link[k];
-        if (l->gone)
-            continue;
-        gw_block_ref(b);
-        int e = without(n, l, gw_sender_give(l->link, b));
-        err = err == GW_OK ? e : err;
-        atomic_store_explicit(&l->dropped, gw_sender_dropped(l->link), memory_order_relaxed);
-    }
-    atomic_store_explicit(&n->count.data_ns, gw_sample_to_ns(o->end, o->spec.rate, o->spec.phase_ns),
-                          memory_order_relaxed);
-    gw_block_unref(&b);
-    return err;
-}
-
-/* Everything up to `until` that was not sent is a hole. */
-static int send_gap(gw_node *n, gw_output *o, int64_t until, gw_gap_reason reason, uint64_t dq)
-{
-    if (until <= o->end)
-        return GW_OK;
-    GW_TRY(reserve(n, o));
-    gw_header *h = &o->slab->hdr;
-    h->flags = GW_FLAG_GAP;
-    h->sample0 = o->end;
-    h->gap_samples = (uint64_t)(until - o->end);
-    h->gap_reason = reason;
-    h->dq = dq;
-    h->due_ns = gw_sample_to_ns(until, o->spec.rate, o->spec.phase_ns);
-    h->ingest_ns = gw_gps_now_ns();
-    atomic_fetch_add_explicit(&o->gap_samples[reason], h->gap_samples, memory_order_relaxed);
-    o->started = true;
-    o->end = until;
-    return give(n, o);
-}
-
-/* Sends the reserved slab with n_samples from sample0, after the hole before it if there is one. */
-static int send_samples(gw_node *n, gw_output *o, int64_t sample0, uint32_t n_samples, const gw_header *about,
-                        gw_gap_reason before)
-{
-    if (o->seq == 0 && sample0 < o->end)
-        o->end = sample0; /* nothing was sent yet: the stream begins where its first block does */
-    if (sample0 > o->end) {
-        gw_block *filled = o->slab;
-        o->slab = NULL;
-        int err = send_gap(n, o, sample0, before, about->dq);
-        gw_block *spare = o->slab;
-        o->slab = filled;
-        gw_block_unref(&spare);
-        GW_TRY(err);
-        while (!output_ready(o))
-            GW_TRY(wait_for(n, 0));
-    }
-    if (sample0 < o->end)
-        return gw_fail(GW_EBUG, "%s sent sample %" PRId64 " after %" PRId64, n->name, sample0, o->end);
-    gw_header *h = &o->slab->hdr;
-    h->flags = about->flags;
-    h->dq = about->dq;
-    h->due_ns = about->due_ns;
-    h->ingest_ns = about->ingest_ns;
-    h->sample0 = sample0;
-    h->n_samples = n_samples;
-    h->n_channels = o->spec.n_channels;
-    h->payload_bytes = (uint64_t)n_samples * o->spec.n_channels * gw_dtype_bytes(o->spec.dtype);
-    if (h->payload_bytes > o->slab->capacity)
-        return gw_fail(GW_EBUG, "%s filled %" PRIu32 " samples into a slab of %" PRIu32, n->name, n_samples,
-                       o->spec.block_samples);
-    o->started = true;
-    o->end = sample0 + n_samples;
-    return give(n, o);
+    const gw_header *h = &b->hdr;
+    return (gw_view){.data = b->data,
+                     .stride = h->n_samples,
+                     .n_samples = h->n_samples,
+                     .n_channels = h->n_channels,
+                     .sample0 = h->sample0,
+                     .dq = h->dq,
+                     .flags = h->flags & (GW_FLAG_INJECTION | GW_FLAG_REPLAY),
+                     .due_ns = h->due_ns,
+                     .ingest_ns = h->ingest_ns};
 }
 
 /* -- stages ------------------------------------------------------------------------------------------ */
@@ -225,7 +103,7 @@ static int lose_until(gw_node *n, int64_t until_ns, gw_gap_reason reason, uint64
 {
     for (int o = 0; o < n->n_out; o++) {
         gw_output *out = &n->out[o];
-        GW_TRY(send_gap(
+        GW_TRY(gw_output_gap(
             n, out, gw_sample_at_or_before(until_ns - n->plan.delay_ns, out->spec.rate, out->spec.phase_ns),
             reason, dq));
     }
@@ -252,7 +130,7 @@ static int call_step(gw_node *n, const gw_view *view)
         about.ingest_ns = view[i].ingest_ns > about.ingest_ns ? view[i].ingest_ns : about.ingest_ns;
     }
     for (int o = 0; o < n->n_out; o++) {
-        GW_TRY(reserve(n, &n->out[o]));
+        GW_TRY(gw_output_reserve(n, &n->out[o]));
         out[o] = (gw_out){.data = n->out[o].slab->data,
                           .capacity_samples = n->out[o].spec.block_samples,
                           .dq = about.dq,
@@ -264,9 +142,10 @@ static int call_step(gw_node *n, const gw_view *view)
         about.dq = out[o].dq;
         about.flags = out[o].flags;
         if (out[o].n_samples)
-            GW_TRY(send_samples(n, &n->out[o], out[o].sample0, out[o].n_samples, &about, GW_GAP_HISTORY));
+            GW_TRY(
+                gw_output_samples(n, &n->out[o], out[o].sample0, out[o].n_samples, &about, GW_GAP_HISTORY));
         else if (out[o].lost)
-            GW_TRY(send_gap(n, &n->out[o], out[o].lost_until, out[o].reason, out[o].dq));
+            GW_TRY(gw_output_gap(n, &n->out[o], out[o].lost_until, out[o].reason, out[o].dq));
     }
     return GW_OK;
 }
@@ -336,7 +215,7 @@ static int run_out(gw_node *n)
         if (!open)
             return GW_OK;
         if (!progress)
-            GW_TRY(wait_for(n, ALL_INPUTS));
+            GW_TRY(gw_node_wait(n, GW_ALL_INPUTS));
     }
 }
 
@@ -370,7 +249,7 @@ static int run_hops(gw_node *n)
             return run_out(n);
         } else if (!progress) {
             GW_TRY(tell_lost(n));
-            GW_TRY(wait_for(n, lacking));
+            GW_TRY(gw_node_wait(n, lacking));
         }
     }
 }
@@ -386,7 +265,7 @@ static int run_blocks(gw_node *n)
         if (err == GW_EEND)
             return GW_OK;
         if (err == GW_EAGAIN) {
-            GW_TRY(wait_for(n, ALL_INPUTS));
+            GW_TRY(gw_node_wait(n, GW_ALL_INPUTS));
             continue;
         }
         GW_TRY(err);
@@ -397,10 +276,7 @@ static int run_blocks(gw_node *n)
                     gw_sample_at_or_after(gw_sample_to_ns(h->sample0, in->spec->rate, in->spec->phase_ns),
                                           n->out[o].spec.rate, n->out[o].spec.phase_ns);
         if (h->flags & GW_FLAG_GAP) {
-            const gw_hole hole = {.sample0 = h->sample0,
-                                  .samples = h->gap_samples,
-                                  .reason = (gw_gap_reason)h->gap_reason,
-                                  .dq = h->dq};
+            const gw_hole hole = hole_of(b);
             err = call_gap(n, 0, &hole);
             if (err == GW_OK)
                 err = lose_until(
@@ -408,15 +284,7 @@ static int run_blocks(gw_node *n)
                     gw_sample_to_ns(h->sample0 + (int64_t)h->gap_samples, in->spec->rate, in->spec->phase_ns),
                     hole.reason, h->dq);
         } else {
-            const gw_view v = {.data = b->data,
-                               .stride = h->n_samples,
-                               .n_samples = h->n_samples,
-                               .n_channels = h->n_channels,
-                               .sample0 = h->sample0,
-                               .dq = h->dq,
-                               .flags = h->flags & (GW_FLAG_INJECTION | GW_FLAG_REPLAY),
-                               .due_ns = h->due_ns,
-                               .ingest_ns = h->ingest_ns};
+            const gw_view v = view_of(b);
             err = call_step(n, &v);
         }
         int done = gw_receiver_done(in->link, &b);
@@ -430,7 +298,7 @@ static int drain_stage(gw_node *n)
     while (n->kind->drain) {
         gw_out out[GW_MAX_PORTS] = {0};
         for (int o = 0; o < n->n_out; o++) {
-            GW_TRY(reserve(n, &n->out[o]));
+            GW_TRY(gw_output_reserve(n, &n->out[o]));
             out[o] = (gw_out){.data = n->out[o].slab->data,
                               .capacity_samples = n->out[o].spec.block_samples,
                               .dq = GW_DQ_ALL};
@@ -446,7 +314,8 @@ static int drain_stage(gw_node *n)
                                      .due_ns = gw_sample_to_ns(out[o].sample0 + out[o].n_samples,
                                                                n->out[o].spec.rate, n->out[o].spec.phase_ns),
                                      .ingest_ns = gw_gps_now_ns()};
-            GW_TRY(send_samples(n, &n->out[o], out[o].sample0, out[o].n_samples, &about, GW_GAP_HISTORY));
+            GW_TRY(
+                gw_output_samples(n, &n->out[o], out[o].sample0, out[o].n_samples, &about, GW_GAP_HISTORY));
         }
         if (!more)
             break;
@@ -459,7 +328,7 @@ static int drain_stage(gw_node *n)
 static int next_piece(gw_node *n, int port)
 {
     gw_output *o = &n->out[port];
-    GW_TRY(reserve(n, o));
+    GW_TRY(gw_output_reserve(n, o));
     gw_piece p = {.data = o->slab->data, .capacity_samples = o->spec.block_samples, .dq = GW_DQ_ALL};
     GW_TRY(n->kind->next(n->self, port, &p));
     if (!o->started)
@@ -467,13 +336,13 @@ static int next_piece(gw_node *n, int port)
     if (!n->first_ns)
         n->first_ns = gw_sample_to_ns(p.sample0, o->spec.rate, o->spec.phase_ns);
     if (p.n_samples == 0)
-        return send_gap(n, o, p.sample0 + (int64_t)p.gap_samples, p.reason, p.dq);
+        return gw_output_gap(n, o, p.sample0 + (int64_t)p.gap_samples, p.reason, p.dq);
     const gw_header about = {.dq = p.dq,
                              .flags = p.flags,
                              .ingest_ns = gw_gps_now_ns(),
                              .due_ns =
                                  gw_sample_to_ns(p.sample0 + p.n_samples, o->spec.rate, o->spec.phase_ns)};
-    return send_samples(n, o, p.sample0, p.n_samples, &about, GW_GAP_ABSENT);
+    return gw_output_samples(n, o, p.sample0, p.n_samples, &about, GW_GAP_ABSENT);
 }
 
 /* The port whose next block is complete first. So ports advance together in stream time: a stage that aligns
@@ -514,29 +383,19 @@ static int run_source(gw_node *n)
     return GW_OK;
 }
 
-static int sink_block(gw_node *n, int port, const gw_header *h, const void *data)
+static int sink_block(gw_node *n, int port, const gw_block *b)
 {
+    const gw_header *h = &b->hdr;
     const gw_input *in = &n->in[port];
     atomic_store_explicit(&n->count.data_ns,
                           gw_sample_to_ns(h->sample0 + h->n_samples + (int64_t)h->gap_samples, in->spec->rate,
                                           in->spec->phase_ns),
                           memory_order_relaxed);
     if (h->flags & GW_FLAG_GAP) {
-        const gw_hole hole = {.sample0 = h->sample0,
-                              .samples = h->gap_samples,
-                              .reason = (gw_gap_reason)h->gap_reason,
-                              .dq = h->dq};
+        const gw_hole hole = hole_of(b);
         return call_gap(n, port, &hole);
     }
-    const gw_view v = {.data = data,
-                       .stride = h->n_samples,
-                       .n_samples = h->n_samples,
-                       .n_channels = h->n_channels,
-                       .sample0 = h->sample0,
-                       .dq = h->dq,
-                       .flags = h->flags & (GW_FLAG_INJECTION | GW_FLAG_REPLAY),
-                       .due_ns = h->due_ns,
-                       .ingest_ns = h->ingest_ns};
+    const gw_view v = view_of(b);
     return n->kind->take(n->self, port, &v);
 }
 
@@ -569,7 +428,7 @@ static int run_sink(gw_node *n)
                 continue;
             GW_TRY(err);
             progress = true;
-            err = sink_block(n, i, &b->hdr, b->data);
+            err = sink_block(n, i, b);
             int done = gw_receiver_done(in->link, &b);
             GW_TRY(err);
             GW_TRY(done);
@@ -577,7 +436,7 @@ static int run_sink(gw_node *n)
         if (!open && !progress)
             return n->kind->drain ? n->kind->drain(n->self, NULL) : GW_OK;
         if (!progress)
-            GW_TRY(wait_for(n, ALL_INPUTS));
+            GW_TRY(gw_node_wait(n, GW_ALL_INPUTS));
     }
 }
 
@@ -621,29 +480,6 @@ static int work(gw_node *n)
     return GW_EBUG;
 }
 
-/* EOS to every receiver at once (one may wait for what another must first let go), then their BYE. */
-static int say_goodbye(gw_node *n)
-{
-    for (;;) {
-        zmq_pollitem_t item[GW_MAX_PORTS * GW_MAX_FAN];
-        int waiting = 0;
-        for (int o = 0; o < n->n_out; o++) {
-            for (int k = 0; k < n->out[o].n_links; k++) {
-                gw_sender *s = n->out[o].link[k].link;
-                int err = gw_sender_finish(s);
-                atomic_store_explicit(&n->out[o].link[k].dropped, gw_sender_dropped(s), memory_order_relaxed);
-                if (err == GW_EAGAIN)
-                    item[waiting++] = (zmq_pollitem_t){.socket = gw_sender_socket(s), .events = ZMQ_POLLIN};
-                else
-                    GW_TRY(err);
-            }
-        }
-        if (!waiting)
-            return GW_OK;
-        (void)zmq_poll(item, waiting, POLL_MS);
-    }
-}
-
 /* Sinks of samples hang beside the search: without them the rest goes on, and the run fails at its end. */
 static bool is_side_branch(const gw_node *n)
 {
@@ -658,7 +494,7 @@ static void mourn_events(gw_node *n)
         int err = gw_feed_take(n->feed_in, &e);
         if (err == GW_EAGAIN) {
             zmq_pollitem_t item = {.socket = n->feed_in, .events = ZMQ_POLLIN};
-            (void)zmq_poll(&item, 1, POLL_MS);
+            (void)zmq_poll(&item, 1, GW_POLL_MS);
         } else if (err != GW_OK) {
             return;
         } else if (e.phase == GW_PHASE_END) {
@@ -697,7 +533,7 @@ void *gw_node_run(void *arg)
         for (int o = 0; o < n->n_out; o++)
             gw_block_unref(&n->out[o].slab);
         mourn_events(n);
-        err = say_goodbye(n);
+        err = gw_node_goodbye(n);
         if (err != GW_OK)
             gw_graph_fail(n->graph, n, err, false);
     }
