@@ -18,8 +18,8 @@ LIGHT_S = 0.010012  # light travel time between H1 and L1
 
 # Shares of a batch. All but the first two (a signal; a signal with a glitch near) are negatives.
 CLASSES = (
-    ("signal", 0.35), ("signal_glitch", 0.05), ("noise", 0.15), ("mined", 0.12), ("glitch", 0.11),
-    ("glitch_pair", 0.11), ("one_detector", 0.06), ("delayed", 0.03), ("reversed", 0.02))
+    ("signal", 0.35), ("signal_glitch", 0.05), ("noise", 0.13), ("mined", 0.11), ("glitch", 0.10),
+    ("glitch_pair", 0.10), ("one_detector", 0.06), ("delayed", 0.07), ("reversed", 0.03))
 POSITIVE = ("signal", "signal_glitch")
 
 
@@ -131,7 +131,7 @@ class Batches:
             later = WINDOW - RATE_HZ * rng.uniform(0.03, 1.2 if kind == "reversed" else 0.45)
             delay = RATE_HZ * rng.uniform(-LIGHT_S, LIGHT_S)
             if kind == "delayed":  # further apart than light allows
-                delay += np.sign(delay) * RATE_HZ * rng.uniform(0.015, 0.08)
+                delay += np.sign(delay) * RATE_HZ * 0.015 * np.exp(rng.uniform(0, np.log(5)))
             arrivals = [later + min(delay, 0), later - max(delay, 0)]
             if kind in POSITIVE:
                 each = self.pair_snr(snr or self.draw_snr(smallest_snr), index)

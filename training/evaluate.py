@@ -262,8 +262,9 @@ def card(report, n, state, name, sha256, timing):
                           "network SNR over the true PSD from 20 Hz; glitches as in the background"},
         "recipe": {
             "parameters": sum(p.numel() for p in report.network.parameters()),
-            "windows": int(state["windows"]), "minutes": round(state["cpu_s"] / 60, 1),
-            "machine": "one CPU core", "chosen_by": "simulated efficiency only",
+            "runs": state["runs"], "windows": int(state["windows"]), "minutes": round(state["cpu_s"] / 60, 1),
+            "machine": "one CPU core",
+            "chosen_by": "efficiency, latency and controls on these very simulations; nothing else",
             "pool_frames": report.network.pool_frames, "smoothing_frames": n,
             "date": datetime.date.today().isoformat()},
         "efficiency": efficiency,

@@ -109,8 +109,8 @@ def train(network, make, validation, path, o, state):
         before, step = state["cpu_s"], state["step"]
         make.rng = np.random.default_rng([step, 1])
     began, line = time.process_time(), time.monotonic()
-    mine_at = [int(steps * part) for part in MINE_AT]
-    if state and step > mine_at[0]:
+    mine_at = [] if o.no_mining else [int(steps * part) for part in MINE_AT]
+    if mine_at and step > mine_at[0]:
         make.mined = mine(mean, make)
     network.train()
     while step < steps:
@@ -183,6 +183,7 @@ def main():
     options.add_argument("--smallest-snr", type=float, default=7, help="network SNR at the end")
     options.add_argument("--start", help="finished checkpoint whose weights to begin with (fine-tuning)")
     options.add_argument("--rate", type=float, default=1, help="factor on the learning rate")
+    options.add_argument("--no-mining", action="store_true", help="no mined noise: ordinary noise instead")
     options.add_argument("--seed", type=int, default=1)
     o = options.parse_args()
     torch.set_num_threads(1)  # two threads on a busy machine are slower than one
@@ -194,7 +195,7 @@ def main():
     if state and "windows" in state:
         print(f"{o.out}: finished already")
         return
-    earlier = torch.load(o.start) if o.start else {"pool": o.pool, "cpu_s": 0.0, "windows": 0}
+    earlier = torch.load(o.start) if o.start else {"pool": o.pool, "cpu_s": 0.0, "windows": 0, "runs": []}
     network = Network(earlier["pool"])
     network.check()
     if o.start:
@@ -202,9 +203,11 @@ def main():
     make = Batches(bank, np.random.default_rng([o.seed, 0]))
     mean = train(network, make, validation, o.out, o, state)
     train_arrival(mean, make, o.arrival_windows)
+    this_run = f"{o.windows} windows, rate {o.rate:g}, {'no mining' if o.no_mining else 'mining'}"
     save(o.out, mean=mean.state_dict(), pool=mean.pool_frames,
          cpu_s=time.process_time() + (state["cpu_s"] if state else 0) + earlier["cpu_s"],
-         windows=o.windows + o.arrival_windows + earlier["windows"], bank=str(bank), whitening=bank.whitening)
+         windows=o.windows + o.arrival_windows + earlier["windows"], runs=earlier["runs"] + [this_run],
+         bank=str(bank), whitening=bank.whitening)
 
 
 if __name__ == "__main__":

@@ -268,7 +268,11 @@ static void the_progress_line_makes_room_on_a_terminal(void **state)
 {
     (void)state;
     int master = posix_openpt(O_RDWR | O_NOCTTY), fd = -1;
-    assert_true(master >= 0 && grantpt(master) == 0 && unlockpt(master) == 0);
+    if (master < 0) {
+        print_message("skipped: this machine has no pseudo terminals\n");
+        skip();
+    }
+    assert_true(grantpt(master) == 0 && unlockpt(master) == 0);
     int terminal = open(ptsname(master), O_RDWR | O_NOCTTY);
     assert_true(terminal >= 0);
     assert_int_equal(gw_lines_open(lines, &fd), 0);
