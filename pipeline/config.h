@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Strict YAML, read through libyaml's document tree so that every complaint has a line and a column.
+ * Strict YAML: a tree built from libyaml's events, so that every complaint has a line and a column.
  * A gw_conf is a node of that tree. Readers mark a key as known; gw_conf_done() then refuses any key
  * that nobody asked for. Sizes and times carry units. No templating, no arithmetic, no aliases.
  *

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * An ONNX file as it stands: a small hardened protobuf reader over mmap. It checks everything it hands
+ * An ONNX file as it stands: a small hardened protobuf reader over the file in memory. It checks everything it hands
  * out (sizes, ranks, products without overflow, names, order) and runs nothing.
  * Accepts IR 3-10, opset 6-21. Limits: file 2 GiB, 100,000 nodes and initialisers, rank 8, nesting 8. */
 #ifndef GW_ONNX_H
@@ -29,7 +29,7 @@ typedef struct gw_onnx_tensor {
     gw_onnx_type type;
     int rank;
     int64_t dim[GW_ONNX_MAX_RANK];
-    const void *data; /* little-endian elements, possibly unaligned in the mapping: copy with memcpy */
+    const void *data; /* little-endian elements, possibly unaligned in the file: copy with memcpy */
     size_t bytes;
 } gw_onnx_tensor;
 
