@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * An ONNX file as it stands: a small hardened protobuf reader over the file in memory. It checks everything it hands
- * out (sizes, ranks, products without overflow, names, order) and runs nothing.
- * Accepts IR 3-10, opset 6-21. Limits: file 2 GiB, 100,000 nodes and initialisers, rank 8, nesting 8. */
+ * An ONNX file as it stands: a small hardened protobuf reader over the file in memory. It checks everything
+ * it hands out (sizes, ranks, products without overflow, names, order) and runs nothing. Accepts IR 3-10,
+ * opset 6-21. Limits: file 2 GiB, 100,000 nodes and initialisers, rank 8, nesting 8. */
 #ifndef GW_ONNX_H
 #define GW_ONNX_H
 
