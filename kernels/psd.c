@@ -10,13 +10,17 @@
 struct gw_psd {
     const gw_spectrum_ops *ops;
     gw_fft *fft;
-    uint32_t bins, max, count, oldest;
+    uint32_t bins, max, count, oldest, reach; /* reach: smooth_bins */
     bool mean;
     double scale;   /* one-sided, without the doubling of the inner bins */
     double *window; /* [segment] */
     double *power;  /* [bin] of the newest segment */
     double *held;   /* [max][bin] in a ring */
     double *sorted; /* [bin][max], count of them in use */
+    double *level;  /* [bin] logarithm of the average */
+    double *middle; /* [bin] median of the levels around; not for the outer `reach` bins */
+    double *around; /* [2 reach + 1] those levels, ascending */
+    bool *alone;    /* [bin] not smoothed */
 };
 
 void gw_psd_destroy(gw_psd **p)
@@ -28,12 +32,16 @@ void gw_psd_destroy(gw_psd **p)
     free((*p)->power);
     free((*p)->held);
     free((*p)->sorted);
+    free((*p)->level);
+    free((*p)->middle);
+    free((*p)->around);
+    free((*p)->alone);
     free(*p);
     *p = NULL;
 }
 
 int gw_psd_new(gw_psd **p, const gw_spectrum_ops *ops, double rate_hz, uint32_t segment_samples,
-               uint32_t max_segments, bool mean)
+               uint32_t max_segments, bool mean, uint32_t smooth_bins)
 {
     *p = NULL;
     gw_psd *q = calloc(1, sizeof *q);
@@ -43,12 +51,19 @@ int gw_psd_new(gw_psd **p, const gw_spectrum_ops *ops, double rate_hz, uint32_t 
     q->bins = segment_samples / 2 + 1;
     q->max = max_segments;
     q->mean = mean;
+    /* Where that many do not fit, none is smoothed. */
+    q->reach = smooth_bins < q->bins / 2 ? smooth_bins : 0;
     int err = ops->fft_new(&q->fft, segment_samples);
     q->window = calloc(segment_samples, sizeof *q->window);
     q->power = calloc(q->bins, sizeof *q->power);
     q->held = calloc((size_t)q->bins * q->max, sizeof *q->held);
     q->sorted = calloc((size_t)q->bins * q->max, sizeof *q->sorted);
-    if (err == GW_OK && !(q->window && q->power && q->held && q->sorted))
+    q->level = calloc(q->bins, sizeof *q->level);
+    q->middle = calloc(q->bins, sizeof *q->middle);
+    q->around = calloc(2 * (size_t)q->reach + 1, sizeof *q->around);
+    q->alone = calloc(q->bins, sizeof *q->alone);
+    if (err == GW_OK &&
+        !(q->window && q->power && q->held && q->sorted && q->level && q->middle && q->around && q->alone))
         err = gw_fail(GW_ENOMEM, "PSD of %u bins over %u segments", q->bins, q->max);
     if (err != GW_OK) {
         gw_psd_destroy(&q);
@@ -90,6 +105,21 @@ static uint32_t place(const double *row, uint32_t n, double v)
     return lo;
 }
 
+/* Takes v out of the ascending row[n], which holds it. */
+static void leave(double *row, uint32_t n, double v)
+{
+    const uint32_t at = place(row, n, v);
+    memmove(row + at, row + at + 1, (n - 1 - at) * sizeof *row);
+}
+
+/* Puts v into the ascending row[n], which becomes one longer. */
+static void enter(double *row, uint32_t n, double v)
+{
+    const uint32_t at = place(row, n, v);
+    memmove(row + at + 1, row + at, (n - at) * sizeof *row);
+    row[at] = v;
+}
+
 int gw_psd_add(gw_psd *p, const double *x)
 {
     const uint32_t n = p->fft->n;
@@ -116,13 +146,10 @@ int gw_psd_add(gw_psd *p, const double *x)
         double *row = p->sorted + (size_t)k * p->max;
         uint32_t used = p->count;
         if (full) {
-            const uint32_t gone = place(row, used, ring[k]);
+            leave(row, used, ring[k]);
             used--;
-            memmove(row + gone, row + gone + 1, (used - gone) * sizeof *row);
         }
-        const uint32_t at = place(row, used, p->power[k]);
-        memmove(row + at + 1, row + at, (used - at) * sizeof *row);
-        row[at] = p->power[k];
+        enter(row, used, p->power[k]);
         ring[k] = p->power[k];
     }
     if (full)
@@ -132,7 +159,45 @@ int gw_psd_add(gw_psd *p, const double *x)
     return GW_OK;
 }
 
-int gw_psd_estimate(const gw_psd *p, double *psd)
+/* See the header. The logarithm of a bin without power is -inf: its median may be too, and the difference
+ * NaN, so comparisons are written such that NaN leaves a bin alone or a pair out. */
+static void smooth(gw_psd *p, double *psd)
+{
+    const uint32_t reach = p->reach, first = reach, end = p->bins - reach;
+    if (reach == 0)
+        return;
+    const double limit = 4 / sqrt(p->count);
+    for (uint32_t b = 0; b < p->bins; b++) {
+        p->level[b] = log(psd[b]);
+        p->alone[b] = b < first || b >= end;
+    }
+    for (uint32_t b = 0; b < 2 * reach; b++)
+        enter(p->around, b, p->level[b]);
+    for (uint32_t b = first; b < end; b++) {
+        enter(p->around, 2 * reach, p->level[b + reach]);
+        p->middle[b] = p->around[reach];
+        leave(p->around, 2 * reach + 1, p->level[b - reach]);
+    }
+    for (uint32_t b = first; b < end; b++)
+        if (!(p->level[b] <= p->middle[b] + limit))
+            p->alone[b - 1] = p->alone[b] = p->alone[b + 1] = true;
+    for (uint32_t b = first; b < end; b++) {
+        if (p->alone[b])
+            continue;
+        double sum = p->level[b];
+        uint32_t count = 1;
+        for (uint32_t k = 1; k <= reach; k++) {
+            const double pair = 0.5 * (p->level[b - k] + p->level[b + k]);
+            if (p->alone[b - k] || p->alone[b + k] || !(fabs(pair - p->middle[b]) <= limit))
+                continue;
+            sum += 2 * pair;
+            count += 2;
+        }
+        psd[b] = exp(sum / count);
+    }
+}
+
+int gw_psd_estimate(gw_psd *p, double *psd)
 {
     const uint32_t n = p->count;
     if (n == 0)
@@ -151,5 +216,6 @@ int gw_psd_estimate(const gw_psd *p, double *psd)
             psd[b] = 0.5 * (row[(n - 1) / 2] + row[n / 2]) / bias;
         }
     }
+    smooth(p, psd);
     return GW_OK;
 }

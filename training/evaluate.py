@@ -40,10 +40,12 @@ def box(y, n):
 
 
 def background(network, folder, days):
-    """-> frame logits of each pair of recordings [pair][frames] (pooled), seconds searched in all."""
-    features = []
+    """-> frame logits of each pair of recordings [pair][frames] (pooled), seconds searched in all, seconds
+    that differ, the whitenings' texts."""
+    features, texts = [], set()
     for path in sorted(glob.glob(os.path.join(folder, "*.hdf5"))):
-        x, _, _ = windows.read(path, [f"{d}:STRAIN" for d in DETECTORS])
+        x, _, text = windows.read(path, [f"{d}:STRAIN" for d in DETECTORS])
+        texts.add(text)
         x = torch.from_numpy(x[:, :x.shape[1] // RATE_HZ * RATE_HZ].astype(np.float32))
         with torch.no_grad():
             features.append([network.detector_features(x[d:d + 1]) for d in (0, 1)])
@@ -63,7 +65,7 @@ def background(network, folder, days):
         y[:WINDOW // HOP] = y[seam:seam + WINDOW // HOP] = -99
         pairs.append(y)
     # What the seam takes is taken from the time as well.
-    return pairs, len(pairs) * (seconds - WINDOW / RATE_HZ), runs * n * ARRIVAL / RATE_HZ
+    return pairs, len(pairs) * (seconds - WINDOW / RATE_HZ), runs * n * ARRIVAL / RATE_HZ, texts
 
 
 def cluster_maxima(statistic):
@@ -181,9 +183,14 @@ def table(values):
 class Report:
     def __init__(self, network, data, days):
         self.network = network
-        self.pairs, self.live_s, self.distinct_s = background(
+        self.pairs, self.live_s, self.distinct_s, texts = background(
             network, os.path.join(data, "background"), days)
         self.sets = {name: Injections(os.path.join(data, name)) for name in ("efficiency", "young")}
+        # What is judged here is the network behind this whitening, whatever it was trained on.
+        texts |= {i.bank.whitening for i in self.sets.values()}
+        if len(texts) != 1:
+            raise ValueError(f"{data}: background and signals were whitened differently: {texts}")
+        self.whitening = texts.pop()
         self.runs = {name: [i.search(network, s) for s in SNRS] for name, i in self.sets.items()}
 
     def bars(self, n):
@@ -254,7 +261,8 @@ def card(report, n, state, name, sha256, timing):
                        "counts": [int(c) for c in counts[:np.flatnonzero(counts)[-1] + 1]]},
         "data": {
             "origin": "simulated by gwstream: coloured Gaussian noise, lines, glitches, IMRPhenomB signals",
-            "training": state["bank"], "whitening": state["whitening"],
+            "training": state["bank"], "trained_on_whitening": state["whitening"],
+            "whitening": report.whitening,
             "population": "m1, m2 log-uniform 5-80 Msun, ratio < 8, aligned spin < 0.6, isotropic",
             "background": f"{report.distinct_s / 3600:.2f} h of two detectors, paired and slid; a glitch of "
                           "SNR 4-80 every 30 s in each; statistic clustered in 8 s",
@@ -268,6 +276,11 @@ def card(report, n, state, name, sha256, timing):
             "pool_frames": report.network.pool_frames, "smoothing_frames": n,
             "date": datetime.date.today().isoformat()},
         "efficiency": efficiency,
+        "young_psd": {
+            "of": "share found with a PSD of 9 s (psd_of_9_s) over that found with one of 64 s (all)",
+            "signals": {"young": len(report.sets["young"].use), "old": len(signals.use)},
+            **{f"one_per_{k}": {int(s): round(float(a[0].mean() / b[0].mean()), 3)
+                                for s, a, b in zip(SNRS, young[k], runs[k])} for k in bars}},
         "latency_ms": {"first_crossing_median": round(1e3 * float(np.median(late))),
                        "first_crossing_90": round(1e3 * float(np.quantile(late, .9))),
                        "of": "end of the frame that crosses 1/hour less the later arrival, SNR 10-20"},
@@ -296,7 +309,7 @@ def main():
     lag, peak, timing = report.times(o.box, bars["hour"])
     name = os.path.splitext(os.path.basename(o.model))[0]
     sha256 = write_onnx(network, o.model, {
-        "name": name, "smoothing_frames": o.box, "whitening": state["whitening"],
+        "name": name, "smoothing_frames": o.box, "whitening": report.whitening,
         "arrival_offset_s": round(-lag, 6), "peak_offset_s": round(-peak, 6)})
     text = card(report, o.box, state, name, sha256, timing)
     with open(os.path.splitext(o.model)[0] + ".card.yaml", "w") as f:

@@ -2,10 +2,10 @@
 """Makes the data: runs the gwstream program (simulate -> resample -> whiten -> record), so that what the
 network learns from and what it will search are the output of the same code. Nothing is whitened here.
 
-    windows.py --program build/gwstream --out DATA [--train 300] [--hours 4] [--injections 700]
+    windows.py --program build/gwstream --out DATA [--train 300] [--hours 4] [--injections 4000]
 
     DATA/train, DATA/validate  segments for train.py: noise, and apart from it the signals
-    DATA/efficiency, DATA/young  segments for evaluate.py; young: signals met 8 s after the start
+    DATA/efficiency, DATA/young  segments for evaluate.py; young: signals met 9 s after the start
     DATA/background            long recordings of noise with glitches, as HDF5
 
 Every segment is a simulation with its own seed and its own noise curve. The simulator gives noise and
@@ -148,7 +148,8 @@ def main():
     options.add_argument("--out", required=True)
     options.add_argument("--train", type=int, default=300, help="segments of 72 s to train on")
     options.add_argument("--hours", type=float, default=4, help="of background")
-    options.add_argument("--injections", type=int, default=700, help="for the efficiency, about")
+    options.add_argument("--injections", type=int, default=4000,
+                         help="for the efficiency, and as many with a young PSD")
     o = options.parse_args()
 
     def make(name, count, what):
@@ -156,8 +157,8 @@ def main():
 
     make("validate", max(o.train // 12, 2), training_segment)
     make("train", o.train, training_segment)
-    make("efficiency", -(-o.injections // 9), efficiency_segment)
-    make("young", o.injections // 2, young_segment)
+    make("efficiency", -(-o.injections // 10), efficiency_segment)
+    make("young", o.injections, young_segment)
     folder = os.path.join(o.out, "background")
     os.makedirs(folder, exist_ok=True)
     for k in range(max(round(o.hours * 2), 1)):

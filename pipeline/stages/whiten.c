@@ -67,6 +67,7 @@ typedef struct whiten {
     int64_t out0;
 } whiten;
 
+enum { SMOOTH_HZ = 4 }; /* over which the PSD is smoothed; it changes little across so much, lines excepted */
 enum { PHASE_MINIMUM, PHASE_LINEAR, AVERAGE_MEDIAN = 0, AVERAGE_MEAN };
 
 /* -- configuration and plan -------------------------------------------------------------------------- */
@@ -151,11 +152,13 @@ static const char *span_text(gw_rate span, char *text, size_t n)
 static int name_whitening(const whiten *w, gw_spec *out)
 {
     char text[256], duration[24], segment[24], memory[24];
-    snprintf(text, sizeof text, "v1 %s-phase %" PRIu32 "Hz %s highpass=%g-%gHz lowpass=%g-%g psd=%s,%s,%s",
+    snprintf(text, sizeof text,
+             "v2 %s-phase %" PRIu32 "Hz %s highpass=%g-%gHz lowpass=%g-%g psd=%s,%s,%s,smooth=%dHz",
              w->phase == PHASE_LINEAR ? "linear" : "minimum", w->shape.rate_hz,
              span_text(w->duration, duration, sizeof duration), w->highpass_hz[0], w->highpass_hz[1],
              w->lowpass[0], w->lowpass[1], w->average == AVERAGE_MEAN ? "mean" : "median",
-             span_text(w->segment, segment, sizeof segment), span_text(w->psd_memory, memory, sizeof memory));
+             span_text(w->segment, segment, sizeof segment), span_text(w->psd_memory, memory, sizeof memory),
+             SMOOTH_HZ);
     const size_t length = strlen(text);
     if (length >= sizeof out->whitening)
         return gw_fail(GW_ERANGE, "these numbers are too long to be written down in %zu characters: %s",
@@ -207,6 +210,7 @@ static int plan_shape(whiten *w, const gw_spec *in)
                                    .segment_samples = segment,
                                    .max_segments = memory / tick - 1,
                                    .mean = w->average == AVERAGE_MEAN,
+                                   .smooth_hz = SMOOTH_HZ,
                                    .forget_ticks = (uint32_t)w->warmup_ticks};
     /* The longest piece of at most 1/64 s that divides a tick: filters change between pieces. */
     for (w->piece = rate / 64; tick % w->piece != 0;)

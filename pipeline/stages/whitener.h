@@ -8,7 +8,7 @@
  *   PSD   a segment of this tick and the one before goes in, if that one was whole and quiet too;
  *   taps  designed from the PSD (kernels/whitening.h), all from data before the tick's end;
  *   gain  the last 16 s are filtered with these taps, and the taps scaled so that the median of |output| over
- *         the good ticks of them is 0.6745 of what unit noise gives in the pass band, over sqrt(1 + 0.8 / n)
+ *         the good ticks of them is 0.6745 of what unit noise gives in the pass band, over sqrt(1 + 0.25 / n)
  * for a PSD of n segments: a filter is quieter on the data it was learnt from (see whitener.c). */
 #ifndef GW_WHITENER_H
 #define GW_WHITENER_H
@@ -25,6 +25,7 @@ typedef struct gw_whitener_shape {
     uint32_t segment_samples; /* even; a tick is half of it */
     uint32_t max_segments;
     bool mean;
+    double smooth_hz;      /* width over which the PSD is smoothed (kernels/psd.h) */
     uint32_t forget_ticks; /* so many loud ticks in a row: the noise itself has changed, forget the PSD */
 } gw_whitener_shape;
 

@@ -13,7 +13,7 @@ import sys
 import tempfile
 
 import numpy as np
-from scipy import signal
+from scipy import ndimage, signal
 
 FS, NYQUIST = 2048, 1024
 TICK, TAPS, GRID, FADE = FS, FS, 16 * FS, FS // 16
@@ -76,6 +76,24 @@ def design(psd, linear=False):
     return h - h.sum() * bump / bump.sum()
 
 
+def smooth(psd, n, half=4):
+    """The PSD of n segments over 4 Hz, lines excepted: each bin with its neighbours in pairs, in the logarithm."""
+    level, limit = np.log(psd), 4 / np.sqrt(n)
+    window = np.lib.stride_tricks.sliding_window_view(level, 2 * half + 1)
+    middle = np.full(len(psd), np.nan)
+    middle[half:-half] = np.median(window, axis=1)
+    line = ndimage.binary_dilation(level > middle + limit, np.ones(3))
+    alone = line | np.isnan(middle)
+    mirror = window[:, ::-1]
+    pair = (window + mirror) / 2
+    neighbours = np.lib.stride_tricks.sliding_window_view(alone, 2 * half + 1)
+    out = neighbours | neighbours[:, ::-1] | (np.abs(pair - middle[half:-half, None]) > limit)
+    out[:, half] = False
+    mean = np.full(len(psd), np.nan)
+    mean[half:-half] = np.ma.masked_array(pair, out).mean(axis=1)
+    return np.where(alone, psd, np.exp(mean))
+
+
 def whiten(x, start, max_segments=63, linear=False):
     """x from absolute sample `start` on. -> output for every sample of x (NaN before the first filter), taps by tick"""
     end = start + len(x)
@@ -85,11 +103,11 @@ def whiten(x, start, max_segments=63, linear=False):
         past = x[k0 * TICK - start:k * TICK - start]
         _, psd = signal.welch(past[-(max_segments + 1) * TICK:], FS, "hann", 2 * FS, FS, detrend="constant",
                               average="median")
-        h = design(psd, linear)
+        n = min(max_segments, len(past) // TICK - 1)
+        h = design(smooth(psd, n), linear)
         back = past[-16 * TICK:]
         v = signal.fftconvolve(back, h)[:len(back)][TICK:]
-        n = min(max_segments, len(past) // TICK - 1)
-        taps[k] = h * (0.674489750196082 * in_band() / np.median(np.abs(v)) / np.sqrt(1 + 0.8 / n))
+        taps[k] = h * (0.674489750196082 * in_band() / np.median(np.abs(v)) / np.sqrt(1 + 0.25 / n))
     for k, h in taps.items():
         a, b = k * TICK, min((k + 1) * TICK, end)
         lo = max(a - len(h), start)
@@ -136,6 +154,11 @@ def check_formula(driver):
     difference(driver, rng.standard_normal(40 * FS), start, "white noise, linear phase", 1e-6, "{phase: linear}", True)
     x = coloured(rng, 64 * FS, asd) - 1e-18
     difference(driver, x, start, "coloured noise on an offset of -1e-18", 3e-6)
+    x = x[:40 * FS]
+    t = np.arange(len(x)) / FS
+    for hz, strength in ((35.3, 1e-21), (60.02, 3e-21), (333.1, 3e-22), (508.6, 1e-20)):
+        x += strength * np.cos(2 * np.pi * hz * t)
+    difference(driver, x, start, "... with lines", 3e-6)
 
 
 def check_start(driver):
@@ -236,7 +259,7 @@ def check_real(driver):
         name = f"{path.split('/')[1][:4]} {rate} Hz"
         first, y, text, _ = run(driver, x, rate=rate, sample0=gps * rate, block=rate // 16, down=True)
         y = y[0]
-        say(text == "v1 minimum-phase 2048Hz 1s highpass=20-30Hz lowpass=0.88-0.95 psd=median,2s,64s", name + ": " + text)
+        say(text == "v2 minimum-phase 2048Hz 1s highpass=20-30Hz lowpass=0.88-0.95 psd=median,2s,64s,smooth=4Hz", name + ": " + text)
         say(first == (gps + 8) * FS, f"{name}: output begins 8 s after the first sample")
         low = resample_by_scipy(x, factor)
         want, _ = whiten(low, gps * FS + 19)

@@ -61,7 +61,7 @@ static void psd_median_mean_and_window(void **unused)
         base[j] = 5 + normal();
     for (int mean = 0; mean < 2; mean++) {
         gw_psd *p;
-        assert_int_equal(gw_psd_new(&p, &k.spectrum, 100, N, 3, mean), 0);
+        assert_int_equal(gw_psd_new(&p, &k.spectrum, 100, N, 3, mean, 0), 0);
         assert_int_equal(gw_psd_estimate(p, s), GW_EAGAIN);
         assert_int_equal(gw_psd_add(p, base), 0);
         assert_int_equal(gw_psd_estimate(p, one), 0);
@@ -85,7 +85,7 @@ static void psd_median_mean_and_window(void **unused)
     }
     /* A sine of amplitude A in the middle of a bin: A^2 / 2 of power over the Hann window's 1.5 bins. */
     gw_psd *p;
-    assert_int_equal(gw_psd_new(&p, &k.spectrum, N, N, 1, false), 0);
+    assert_int_equal(gw_psd_new(&p, &k.spectrum, N, N, 1, false, 0), 0);
     for (int j = 0; j < N; j++)
         x[j] = 3 * sin(2 * M_PI * 10 * j / N);
     assert_int_equal(gw_psd_add(p, x), 0);
@@ -101,6 +101,66 @@ static void psd_median_mean_and_window(void **unused)
     for (int b = 0; b < BINS; b++)
         assert_true(fabs(s[b] - one[b]) < 1e-9 * (one[b] + 1e-6));
     gw_psd_destroy(&p);
+}
+
+static void psd_is_smoothed_but_for_lines(void **unused)
+{
+    (void)unused;
+    const gw_kernels k = kernels(GW_KERNELS_CPU);
+    enum { N = 2048, BINS = N / 2 + 1, SEGMENTS = 7, REACH = 4, LINE = 300 };
+    static double x[N], raw[BINS], s[BINS];
+    gw_psd *plain, *smoothed;
+    assert_int_equal(gw_psd_new(&plain, &k.spectrum, 1024, N, SEGMENTS, false, 0), 0);
+    assert_int_equal(gw_psd_new(&smoothed, &k.spectrum, 1024, N, SEGMENTS, false, REACH), 0);
+    gw_fft *f;
+    assert_int_equal(k.spectrum.fft_new(&f, N), 0);
+    for (int i = 0; i < SEGMENTS; i++) {
+        /* Falls as a seismic wall does, by f^-12, up to bin 200, and is flat from there; and a line. */
+        for (int b = 0; b < BINS; b++) {
+            const double strength = b < 200 ? pow(200.0 / fmax(b, 20), 6) : 1;
+            f->freq[b] = (gw_complex){strength * normal(), b > 0 && b < BINS - 1 ? strength * normal() : 0};
+        }
+        f->freq[LINE].re += 100;
+        k.spectrum.fft_inverse(f);
+        memcpy(x, f->time, sizeof x);
+        assert_int_equal(gw_psd_add(plain, x), 0);
+        assert_int_equal(gw_psd_add(smoothed, x), 0);
+    }
+    assert_int_equal(gw_psd_estimate(plain, raw), 0);
+    assert_int_equal(gw_psd_estimate(smoothed, s), 0);
+    /* The line, its neighbours and the ends keep their value; the line spreads no further. */
+    for (int b = 0; b < BINS; b++)
+        if (b < REACH || b >= BINS - REACH || abs(b - LINE) <= 1)
+            assert_true(s[b] == raw[b]);
+    const double level = raw[LINE] / s[LINE + 3];
+    assert_true(level > 300);
+    /* On the wall and beyond it the scatter falls, and the level stays: 12 ln f is no bias. */
+    for (int part = 0; part < 2; part++) {
+        const int from = part ? 310 : 60, to = part ? 1000 : 195;
+        double before[2] = {0}, after[2] = {0};
+        for (int b = from; b < to; b++) {
+            const double truth = b < 200 ? 12 * log(200.0 / b) : 0;
+            const double u = log(raw[b]) - truth, v = log(s[b]) - truth;
+            before[0] += u / (to - from);
+            before[1] += u * u / (to - from);
+            after[0] += v / (to - from);
+            after[1] += v * v / (to - from);
+        }
+        before[1] = sqrt(before[1] - before[0] * before[0]);
+        after[1] = sqrt(after[1] - after[0] * after[0]);
+        assert_true(fabs(after[0] - before[0]) < 0.08);
+        assert_true(after[1] < 0.6 * before[1]);
+    }
+    /* No power stays no power, and does not spread. */
+    memset(x, 0, sizeof x);
+    gw_psd_forget(smoothed);
+    assert_int_equal(gw_psd_add(smoothed, x), 0);
+    assert_int_equal(gw_psd_estimate(smoothed, s), 0);
+    for (int b = 0; b < BINS; b++)
+        assert_true(s[b] == 0);
+    k.spectrum.fft_destroy(&f);
+    gw_psd_destroy(&plain);
+    gw_psd_destroy(&smoothed);
 }
 
 static void filter_has_the_magnitude_asked_for(void **unused)
@@ -217,8 +277,9 @@ static void whiten_start_hole_and_blocks(void **unused)
     static rig r, s;
     strain(x, N);
     rig_open(&r, &gw_kind_whiten, "{}", RATE, 16, 1, begin0);
-    assert_string_equal(r.plan.out[0].whitening,
-                        "v1 minimum-phase 256Hz 1s highpass=20-30Hz lowpass=0.88-0.95 psd=median,2s,64s");
+    assert_string_equal(
+        r.plan.out[0].whitening,
+        "v2 minimum-phase 256Hz 1s highpass=20-30Hz lowpass=0.88-0.95 psd=median,2s,64s,smooth=4Hz");
     assert_string_equal(r.plan.out[0].unit, "whitened");
     assert_int_equal(r.plan.out[0].dtype, GW_F32);
     rig_run(&r, begin0, x, N, 5, HOLE); /* as a resampler leaves it: some samples missing at the start */
@@ -413,8 +474,9 @@ static void whiten_refuses_configurations(void **unused)
     assert_int_equal(rig_plan(&r, &gw_kind_whiten, "{psd: {segment: 1s, average: mean, memory: 32s}}", RATE,
                               16, 1, GW_F32),
                      0);
-    assert_string_equal(r.plan.out[0].whitening,
-                        "v1 minimum-phase 256Hz 1s highpass=20-30Hz lowpass=0.88-0.95 psd=mean,1s,32s");
+    assert_string_equal(
+        r.plan.out[0].whitening,
+        "v2 minimum-phase 256Hz 1s highpass=20-30Hz lowpass=0.88-0.95 psd=mean,1s,32s,smooth=4Hz");
     rig_close(&r);
 }
 
@@ -439,6 +501,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(transform_is_the_dft),
         cmocka_unit_test(psd_median_mean_and_window),
+        cmocka_unit_test(psd_is_smoothed_but_for_lines),
         cmocka_unit_test(filter_has_the_magnitude_asked_for),
         cmocka_unit_test(convolver_is_the_sum),
         cmocka_unit_test(whiten_start_hole_and_blocks),
