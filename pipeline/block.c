@@ -3,6 +3,7 @@
 #include "pipeline/block.h"
 
 #include <inttypes.h>
+#include <isa-l/crc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,8 +18,22 @@ size_t gw_dtype_bytes(gw_dtype t)
         return 8;
     case GW_I16:
         return 2;
+    case GW_U8:
+        return 1;
     }
     return 0;
+}
+
+const char *gw_dtype_text(gw_dtype t)
+{
+    static const char *const text[] = {"?", "float32", "float64", "int16", "int32", "uint8"};
+    return text[t <= GW_U8 ? t : 0];
+}
+
+size_t gw_spec_slab_bytes(const gw_spec *s)
+{
+    const size_t payload = (size_t)s->block_samples * s->n_channels * gw_dtype_bytes(s->dtype);
+    return payload + (s->n_channels + 7) / 8;
 }
 
 const char *gw_gap_reason_text(gw_gap_reason r)
@@ -31,16 +46,16 @@ const char *gw_gap_reason_text(gw_gap_reason r)
     return (unsigned)r < GW_GAP_REASON_COUNT ? text[r] : "unknown";
 }
 
-/* CRC32C (Castagnoli), reflected, a byte at a time: headers are 128 bytes, payloads are only summed on
- * links that leave the host. */
+/* CRC32C (Castagnoli, RFC 3720), by the processor's own instructions where it has them. */
 uint32_t gw_crc32c(uint32_t crc, const void *data, size_t bytes)
 {
     const unsigned char *p = data;
     crc = ~crc;
-    for (size_t i = 0; i < bytes; i++) {
-        crc ^= p[i];
-        for (int bit = 0; bit < 8; bit++)
-            crc = crc >> 1 ^ (0x82f63b78u & (0u - (crc & 1u)));
+    while (bytes > 0) {
+        const int n = bytes < 1 << 30 ? (int)bytes : 1 << 30;
+        crc = crc32_iscsi((unsigned char *)p, n, crc);
+        p += n;
+        bytes -= (size_t)n;
     }
     return ~crc;
 }
@@ -61,14 +76,15 @@ void gw_header_seal(gw_header *h)
 static int header_sizes(const gw_header *h)
 {
     if (h->flags & GW_FLAG_GAP) {
-        if (h->payload_bytes || h->n_samples || !h->gap_samples || h->gap_samples > INT64_MAX)
+        if (h->payload_bytes || h->n_samples || h->presence_bytes || !h->gap_samples ||
+            h->gap_samples > INT64_MAX)
             return gw_fail(GW_EFORMAT, "block header: a GAP has a length and no payload");
         if (h->sample0 > INT64_MAX - (int64_t)h->gap_samples)
             return gw_fail(GW_EFORMAT, "block header: the GAP ends beyond the end of time");
+        if (h->gap_reason >= GW_GAP_REASON_COUNT)
+            return gw_fail(GW_EFORMAT, "block header: unknown gap reason %" PRIu32, h->gap_reason);
         return GW_OK;
     }
-    if (h->flags & GW_FLAG_EOS)
-        return h->payload_bytes ? gw_fail(GW_EFORMAT, "block header: EOS with payload") : GW_OK;
     size_t size = gw_dtype_bytes((gw_dtype)h->dtype);
     if (!size)
         return gw_fail(GW_EFORMAT, "block header: unknown dtype %u", (unsigned)h->dtype);
@@ -85,9 +101,11 @@ static int header_sizes(const gw_header *h)
         return gw_fail(GW_EFORMAT, "block header: the block ends beyond the end of time");
     if (h->channel0 > UINT32_MAX - h->n_channels)
         return gw_fail(GW_EFORMAT, "block header: channel numbers overflow");
-    if (h->presence_bytes && h->presence_bytes < (h->n_channels - 1) / 8 + 1)
-        return gw_fail(GW_EFORMAT, "block header: %" PRIu32 " presence bytes for %" PRIu32 " channels",
-                       h->presence_bytes, h->n_channels);
+    if (h->presence_bytes &&
+        (h->presence_bytes != (h->n_channels - 1) / 8 + 1 || h->presence_offset != h->payload_bytes))
+        return gw_fail(GW_EFORMAT,
+                       "block header: %" PRIu32 " presence bytes at %" PRIu32 " for %" PRIu32 " channels",
+                       h->presence_bytes, h->presence_offset, h->n_channels);
     return GW_OK;
 }
 
@@ -168,8 +186,6 @@ uint64_t gw_spec_hash(const gw_spec *s)
 
 void gw_spec_text(const gw_spec *s, char *text, size_t n)
 {
-    static const char *const dtype[] = {"?", "float32", "float64", "int16", "int32"};
     snprintf(text, n, "%s: %" PRIu32 " x %.10g Hz %s%s%s, blocks of %" PRIu32, s->name, s->n_channels,
-             gw_rate_hz(s->rate), dtype[s->dtype <= GW_I32 ? s->dtype : 0], s->unit[0] ? " " : "", s->unit,
-             s->block_samples);
+             gw_rate_hz(s->rate), gw_dtype_text(s->dtype), s->unit[0] ? " " : "", s->unit, s->block_samples);
 }

@@ -40,8 +40,15 @@ enum {
 };
 #define GW_DQ_ALL 0x001f007fu
 
-typedef enum gw_dtype { GW_F32 = 1, GW_F64 = 2, GW_I16 = 3, GW_I32 = 4 } gw_dtype;
-size_t gw_dtype_bytes(gw_dtype t); /* 0 if unknown */
+typedef enum gw_dtype {
+    GW_F32 = 1,
+    GW_F64 = 2,
+    GW_I16 = 3,
+    GW_I32 = 4,
+    GW_U8 = 5 /* opaque bytes: events between processes */
+} gw_dtype;
+size_t gw_dtype_bytes(gw_dtype t);     /* 0 if unknown */
+const char *gw_dtype_text(gw_dtype t); /* "float32"; "?" if unknown */
 
 typedef enum gw_space { GW_SPACE_HOST, GW_SPACE_PINNED, GW_SPACE_DEVICE, GW_SPACE_SHARED } gw_space;
 
@@ -56,12 +63,15 @@ typedef struct gw_header {
     int64_t sample0; /* number of the first sample, counted from GPS 0 + the spec's phase */
     uint32_t n_samples, n_channels, channel0, stream_id;
     uint64_t payload_bytes;
-    uint64_t gap_samples;                     /* with GW_FLAG_GAP; else 0 */
-    uint64_t dq;                              /* GW_DQ_ bits that hold for every sample of the block */
-    int64_t due_ns;                           /* GPS time at which the last sample was taken */
-    int64_t ingest_ns;                        /* GPS wall clock when this program first had it */
-    uint32_t presence_offset, presence_bytes; /* optional tail, one bit a channel; absent = all present */
-    uint32_t payload_crc;                     /* CRC32C of the payload, or 0 */
+    uint64_t gap_samples; /* with GW_FLAG_GAP; else 0 */
+    uint64_t dq;          /* GW_DQ_ bits that hold for every sample of the block */
+    int64_t due_ns;       /* GPS time at which the last sample was taken */
+    int64_t ingest_ns;    /* GPS wall clock when this program first had it */
+    /* Optional tail behind the payload (presence_offset = payload_bytes): one bit a channel, 1 = present,
+     * channel c is bit c % 8 of byte c / 8. No tail = all present. An absent channel's samples mean nothing.
+     */
+    uint32_t presence_offset, presence_bytes;
+    uint32_t payload_crc; /* CRC32C of the payload, or 0 */
     uint32_t reserved32[3];
     uint32_t gap_reason; /* gw_gap_reason, with GW_FLAG_GAP */
     uint32_t header_crc; /* CRC32C of the 124 bytes before it */
@@ -77,7 +87,9 @@ _Static_assert(sizeof(gw_header) == GW_HEADER_BYTES, "the block header is 128 by
     X(WARMUP, "warm-up")       /* a stage had no filter yet */                                               \
     X(HISTORY, "history")      /* a stage's memory was not full yet after the start or a hole */             \
     X(DROPPED, "dropped")      /* a side branch was too slow */                                              \
-    X(PARTIAL, "partial")      /* a fragment shorter than the stage's hop */
+    X(PARTIAL, "partial")      /* a fragment shorter than the stage's hop */                                 \
+    X(LATE, "late")            /* did not come within the bounded wait for a live stream */                  \
+    X(CHANNEL, "channel")      /* some channel is absent, and the stage wants all of them */
 typedef enum gw_gap_reason {
 #define X(name, text) GW_GAP_##name,
     GW_GAP_REASONS(X)
@@ -118,29 +130,47 @@ uint64_t gw_spec_hash(const gw_spec *s); /* of all that must agree between two e
 void gw_spec_text(const gw_spec *s, char *text,
                   size_t n); /* "sky.H1: 1 x 16384 Hz float64, blocks of 1024" */
 
-struct gw_pool;
-
-typedef struct gw_block {
+typedef struct gw_block gw_block;
+struct gw_block {
     gw_header hdr; /* first: an inproc message's data is the block itself */
     atomic_int refs;
     atomic_bool sealed; /* set once by gw_block_seal; read-only ever after */
     gw_space space;
-    size_t capacity; /* bytes at data */
-    void *data;      /* [channel][sample], channels hdr.n_samples apart */
-    struct gw_pool *home;
-} gw_block;
+    size_t capacity;              /* bytes at data */
+    void *data;                   /* [channel][sample], channels hdr.n_samples apart */
+    void (*release)(gw_block *b); /* called with the last reference gone: the slab goes home */
+    void *home;                   /* release's own: a pool, or the receiver that lent the block */
+};
+
+/* Presence bits of a block, NULL when every channel is present. */
+static inline const uint8_t *gw_block_presence(const gw_block *b)
+{
+    return b->hdr.presence_bytes ? (const uint8_t *)b->data + b->hdr.presence_offset : NULL;
+}
+static inline bool gw_present(const uint8_t *presence, uint32_t channel)
+{
+    return !presence || presence[channel / 8] >> channel % 8 & 1;
+}
+/* Bytes a slab needs for the longest block of a stream and its presence tail. */
+size_t gw_spec_slab_bytes(const gw_spec *s);
 
 void gw_block_seal(gw_block *b);   /* seals the header too; release */
 void gw_block_ref(gw_block *b);    /* one more reader */
 void gw_block_unref(gw_block **b); /* gives the slab back with the last one; nulls; NULL is fine */
 
-/* A fixed number of slabs of one size, allocated at once. A free slab is the permission to produce. */
+/* A fixed number of slabs of one size, allocated at once. A free slab is the permission to produce. In space
+ * SHARED the slabs lie in a memfd (no name, sealed against resizing), which a shm link hands to its receiver.
+ */
 typedef struct gw_pool gw_pool;
 int gw_pool_new(gw_pool **p, const char *name, int slabs, size_t slab_bytes, gw_space space);
 /* A free slab with one reference and a zeroed header, or GW_EAGAIN. Any thread may return slabs; one
  * thread takes them. */
 int gw_pool_take(gw_pool *p, gw_block **b);
 int gw_pool_free_slabs(const gw_pool *p);
+int gw_pool_slabs(const gw_pool *p);                        /* free or not */
+int gw_pool_fd(const gw_pool *p);                           /* the memfd; -1 unless SHARED */
+size_t gw_pool_offset(const gw_pool *p, const gw_block *b); /* of b's data in the memfd */
+bool gw_pool_owns(const gw_pool *p, const gw_block *b);
 size_t gw_pool_bytes(const gw_pool *p);
 void gw_pool_destroy(gw_pool **p); /* all slabs must be home */
 

@@ -40,4 +40,12 @@ const char *gw_gps_utc(int64_t gps_ns, char *text, size_t n);
 /* Whether the host's clock is disciplined (adjtimex); false also when that cannot be asked. */
 bool gw_clock_synchronised(void);
 
+/* Stream time against the wall. pace > 0: stream time `anchor_data_ns` is due at GPS wall time
+ * `anchor_wall_ns` and stream time runs `pace` times as fast. pace 0: as fast as it goes. Set once per
+ * graph, by the first source that calls gw_env_start(), or by what the sender of a link says. */
+typedef struct gw_timebase {
+    double pace;
+    int64_t anchor_wall_ns, anchor_data_ns;
+} gw_timebase;
+
 #endif

@@ -11,6 +11,9 @@ int gw_cmd_check(int argc, char **argv);
 int gw_cmd_replay(int argc, char **argv);
 int gw_cmd_simulate(int argc, char **argv);
 int gw_cmd_alerts(int argc, char **argv);
+int gw_cmd_keygen(int argc, char **argv);
+int gw_cmd_top(int argc, char **argv);
+int gw_cmd_dump(int argc, char **argv);
 int gw_cmd_version(int argc, char **argv);
 
 /* Loads nothing, starts nothing: runs a graph to its end with progress on stderr, Ctrl-C handled, losses

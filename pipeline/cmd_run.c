@@ -4,6 +4,7 @@
 #include "pipeline/cmd.h"
 #include "pipeline/graph.h"
 #include "pipeline/log.h"
+#include "pipeline/monitor.h"
 
 #include <fftw3.h>
 #include <getopt.h>
@@ -86,6 +87,9 @@ int gw_run_graph(gw_graph *g, bool quiet)
         gw_log(GW_LOG_WARN, NULL,
                "this host's clock is not synchronised: latencies against true time are off");
     int err = gw_graph_start(g);
+    gw_monitor *monitor = NULL;
+    if (err == GW_OK && gw_monitor_start(&monitor, g) != GW_OK)
+        gw_log(GW_LOG_WARN, NULL, "%s; goes on without", gw_err_detail());
     bool stopping = false;
     while (!gw_graph_wait(g, 0)) {
         const struct timespec tick = {.tv_nsec = 50 * 1000 * 1000};
@@ -121,6 +125,7 @@ int gw_run_graph(gw_graph *g, bool quiet)
                       bad_inputs, bad_inputs == 1 ? "" : "s");
     char detail[1024];
     snprintf(detail, sizeof detail, "%s", gw_err_detail());
+    gw_monitor_stop(&monitor);
     gw_graph_free(&g);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return err == GW_OK ? GW_OK : gw_fail(err, "%s", detail);
@@ -153,18 +158,28 @@ int gw_default_model(char *path, int n)
 
 /* -- commands ---------------------------------------------------------------------------------------- */
 
-static int one_file(int argc, char **argv, const char *help, bool *quiet, const char **file)
+/* node: NULL where the command takes none. */
+static int one_file(int argc, char **argv, const char *help, bool *quiet, const char **node,
+                    const char **file)
 {
-    static const struct option options[] = {
-        {"help", no_argument, NULL, 'h'}, {"quiet", no_argument, NULL, 'q'}, {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"help", no_argument, NULL, 'h'},
+                                            {"quiet", no_argument, NULL, 'q'},
+                                            {"node", required_argument, NULL, 'n'},
+                                            {NULL, 0, NULL, 0}};
     *file = NULL;
     opterr = 0;
     optind = 1;
-    for (int c; (c = getopt_long(argc, argv, "hq", options, NULL)) != -1;) {
+    for (int c; (c = getopt_long(argc, argv, ":hq", options, NULL)) != -1;) {
         if (c == 'h') {
             fputs(help, stdout);
             return GW_OK;
         }
+        if (c == 'n' && node) {
+            *node = optarg;
+            continue;
+        }
+        if (c == ':')
+            return gw_fail(GW_EUSAGE, "'%s' wants a value (gwstream %s --help)", argv[optind - 1], argv[0]);
         if (c != 'q')
             return gw_fail(GW_EUSAGE, "no option '%s' (gwstream %s --help)", argv[optind - 1], argv[0]);
         *quiet = true;
@@ -178,16 +193,24 @@ static int one_file(int argc, char **argv, const char *help, bool *quiet, const 
 int gw_cmd_run(int argc, char **argv)
 {
     bool quiet = false;
-    const char *file;
-    GW_TRY(one_file(argc, argv,
-                    "usage: gwstream run [--quiet] FILE.yaml\n\n"
-                    "Runs the graph until its sources end or Ctrl-C. Progress and losses go to stderr,\n"
-                    "events where the file's sinks send them. See configs/ for graphs.\n",
-                    &quiet, &file));
+    const char *file, *node = NULL;
+    GW_TRY(one_file(
+        argc, argv,
+        "usage: gwstream run [--quiet] [--node NAME] FILE.yaml\n\n"
+        "Runs the graph until its sources end or Ctrl-C. Progress and losses go to stderr,\n"
+        "events where the file's sinks send them. See configs/ for graphs.\n\n"
+        "--node NAME   run only the parts of this node, where the file has `nodes:`; the others are\n"
+        "              run the same way, here or on other hosts, started in any order\n",
+        &quiet, &node, &file));
     if (!file)
         return GW_OK;
     gw_graph *g;
     GW_TRY(gw_graph_load(&g, file));
+    int err = node ? gw_graph_choose(g, node) : GW_OK;
+    if (err != GW_OK) {
+        gw_graph_free(&g);
+        return err;
+    }
     return gw_run_graph(g, quiet);
 }
 
@@ -199,13 +222,14 @@ int gw_cmd_check(int argc, char **argv)
                     "usage: gwstream check [--quiet] FILE.yaml\n\n"
                     "Reads and plans the graph without starting it, and prints its stages, streams, memory,\n"
                     "threads and look-ahead. Exit status 2 and one line when something is wrong.\n",
-                    &quiet, &file));
+                    &quiet, NULL, &file));
     if (!file)
         return GW_OK;
     gw_graph *g;
     GW_TRY(gw_graph_load(&g, file));
     if (!quiet)
         gw_graph_print(g, stdout);
+    gw_graph_fit_machine(g);
     gw_graph_free(&g);
     return GW_OK;
 }

@@ -180,13 +180,22 @@ static int refuse_duplicates(const gw_conf *map)
     return err;
 }
 
+/* What an escape can name although a file may not hold it, in UTF-8: control characters, U+0080 to U+009F
+ * among them, the separators of lines and paragraphs, U+FFFE and U+FFFF. (text[n] is a NUL.) */
+static bool is_control(const unsigned char *c)
+{
+    return c[0] < 0x20 || c[0] == 0x7f || (c[0] == 0xc2 && c[1] < 0xa0) ||
+           (c[0] == 0xe2 && c[1] == 0x80 && (c[2] & 0xfe) == 0xa8) ||
+           (c[0] == 0xef && c[1] == 0xbf && c[2] >= 0xbe);
+}
+
 /* A value is a short text in one line. That also keeps every later complaint in one line. */
 static int scalar_new(gw_conf_file *f, const yaml_event_t *e, gw_conf **out)
 {
     const unsigned char *text = e->data.scalar.value;
     size_t n = e->data.scalar.length;
     for (size_t i = 0; i < n; i++)
-        if (text[i] < 0x20 || text[i] == 0x7f)
+        if (is_control(text + i))
             return fail_mark(f, e->start_mark,
                              "a value with a line break or control character; write it in one line");
     GW_TRY(node_new(f, GW_CONF_SCALAR, e->start_mark, out));
@@ -474,7 +483,9 @@ int gw_conf_text(gw_conf *c, const char **value)
         return gw_conf_fail(c, "%.*s: want one value, not a %s", MAX_WORD, name_of(c),
                             c->type == GW_CONF_LIST ? "list" : "map");
     const char *text = c->u.text;
-    if (c->plain && (!*text || !strcmp(text, "~") || !strcasecmp(text, "null")))
+    const bool null =
+        !strcasecmp(text, "null") && strcmp(name_of(c), "kind") != 0; /* there is a kind `null` */
+    if (c->plain && (!*text || !strcmp(text, "~") || null))
         return gw_conf_fail(c, "%.*s: has no value", MAX_WORD, name_of(c));
     *value = text;
     return GW_OK;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Events: a detection on its way to the sinks; and, from a simulation, the truth that it should have
- * found. A few hundred bytes by value, never lost: an event link has no limit and no drop. */
+ * found. A few hundred bytes by value, never lost: an event's link waits, it never drops. */
 #ifndef GW_EVENT_H
 #define GW_EVENT_H
 

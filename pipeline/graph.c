@@ -18,12 +18,16 @@ typedef struct part {
     gw_conf *conf;
     const gw_kind *kind;
     gw_conf *from;           /* scalar or list; NULL for sources */
+    gw_process *process;     /* that runs it; NULL: the file names none */
+    gw_route_wish wish;      /* for the links it takes from */
     int first_node, n_nodes; /* its nodes, once made */
+    bool live;               /* a source that is fed at the pace of the world */
     bool made, visiting;
 } part;
 
 typedef struct builder {
     gw_graph *g;
+    const char *file;
     part *part;
     int n_parts;
 } builder;
@@ -33,6 +37,12 @@ static bool name_is_good(const char *name)
     size_t n = strlen(name);
     return n > 0 && n < 32 &&
            strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == n;
+}
+
+/* Fed from outside, at the pace of the world. */
+static bool is_live(const gw_kind *k)
+{
+    return strcmp(k->kind, "live") == 0;
 }
 
 static int read_parts(builder *b, const char *section, gw_role role)
@@ -69,12 +79,15 @@ static int read_parts(builder *b, const char *section, gw_role role)
             return gw_fail(GW_ENOMEM, "graph");
         b->part = list;
         b->part[b->n_parts] = (part){.name = name, .conf = conf, .kind = kind};
-        if (role != GW_SOURCE)
+        GW_TRY(gw_process_of(&b->g->processes, conf, name, &b->part[b->n_parts].process));
+        if (role != GW_SOURCE) {
             GW_TRY(gw_conf_need(conf, "from", &b->part[b->n_parts].from));
-        else {
-            double pace = 0;
+            GW_TRY(gw_route_wish_read(&b->part[b->n_parts].wish, conf));
+        } else {
+            double pace = is_live(kind) ? 1 : 0;
             GW_TRY(gw_conf_get_double(conf, "pace", 0, 1e6, &pace));
             b->g->paced |= pace > 0;
+            b->part[b->n_parts].live = is_live(kind) && pace > 0;
         }
         b->n_parts++;
     }
@@ -168,13 +181,17 @@ static int add_node(builder *b, part *p, const char *suffix, gw_node **out)
     n->conf = p->conf;
     n->self = self;
     n->graph = g;
+    n->process = p->process;
+    n->here = true;
+    n->live = p->live;
+    n->origin = p->kind->role == GW_SOURCE ? n : NULL;
     g->node[g->n_nodes++] = n;
     p->n_nodes++;
     *out = n;
     return GW_OK;
 }
 
-static int connect_stream(builder *b, gw_node *from, int port, gw_node *to, int64_t credit,
+static int connect_stream(builder *b, gw_node *from, int port, gw_node *to, part *p, int64_t credit,
                           gw_on_full on_full)
 {
     gw_output *o = &from->out[port];
@@ -182,6 +199,9 @@ static int connect_stream(builder *b, gw_node *from, int port, gw_node *to, int6
         return gw_fail(GW_ENOTSUP, "stream %s feeds more than %d stages", o->spec.name, GW_MAX_FAN);
     gw_input *in = &to->in[to->n_in++];
     in->spec = &o->spec;
+    in->node = to;
+    in->from = from;
+    in->credit_given = credit > 0;
     if (!credit) {
         /* Where blocks are dropped, two seconds of them: a sink that writes or draws is late now and then. */
         const int64_t two_seconds = 2 * (int64_t)o->spec.rate.num / o->spec.rate.den / o->spec.block_samples;
@@ -189,17 +209,36 @@ static int connect_stream(builder *b, gw_node *from, int port, gw_node *to, int6
     }
     in->credit = (int)credit;
     in->on_full = on_full;
-    snprintf(in->address, sizeof in->address, "inproc://link-%d-%d-%d", b->g->n_nodes, to->n_in, o->n_links);
+    to->live |= from->live;
+    const bool same = from->process == to->process && (to->n_in == 1 || to->origin == from->origin);
+    to->origin = same ? from->origin : NULL;
+    char what[2 * GW_NAME_BYTES + 16];
+    snprintf(what, sizeof what, "%s -> %s", o->spec.name, to->name);
+    GW_TRY(gw_route_decide(&in->route, from->process, to->process, &p->wish, b->g->n_routes++,
+                           o->spec.n_channels, b->file, what));
     o->link[o->n_links++].to = in;
     return GW_OK;
 }
 
-static int connect_feed(gw_node *from, gw_node *to)
+static int connect_feed(builder *b, gw_node *from, gw_node *to, part *p)
 {
+    gw_graph *g = b->g;
     if (from->n_feeds_out == GW_MAX_FAN)
         return gw_fail(GW_ENOTSUP, "%s feeds more than %d sinks", from->name, GW_MAX_FAN);
-    from->feed_out_address[from->n_feeds_out++] = to->feed_in_address;
-    to->feeds_in++;
+    if (g->n_feeds == GW_MAX_NODES)
+        return gw_fail(GW_ENOTSUP, "more than %d event feeds", GW_MAX_NODES);
+    gw_feed *f = calloc(1, sizeof *f);
+    if (!f)
+        return gw_fail(GW_ENOMEM, "feed of %s", from->name);
+    g->feed[g->n_feeds++] = f;
+    f->from = from;
+    f->to = to;
+    gw_feed_spec(&f->spec, from->name);
+    char what[2 * GW_NAME_BYTES + 16];
+    snprintf(what, sizeof what, "%s => %s", f->spec.name, to->name);
+    GW_TRY(gw_route_decide(&f->route, from->process, to->process, &p->wish, g->n_routes++, 1, b->file, what));
+    from->feed_out[from->n_feeds_out++] = f;
+    to->feed_in[to->n_feeds_in++] = f;
     return GW_OK;
 }
 
@@ -247,12 +286,19 @@ static int plan_node(builder *b, gw_node *n)
     p->name = n->name;
     p->n_in = n->n_in;
     p->in = in;
-    p->has_events_in = n->feeds_in > 0;
+    p->has_events_in = n->n_feeds_in > 0;
     int err = n->kind->plan ? n->kind->plan(n->self, p) : GW_OK;
     p->in = NULL;
     for (int i = 0; i < n->n_in; i++) {
-        n->in[i].hop = p->hop[i];
-        n->in[i].history = p->history[i];
+        gw_input *k = &n->in[i];
+        k->hop = p->hop[i];
+        k->history = p->history[i];
+        const int64_t block_ns = gw_sample_to_ns(k->spec->block_samples, k->spec->rate, 0);
+        if (n->kind->role == GW_SINK && p->keep_ns[i] > 0)
+            k->keep = (int)((p->keep_ns[i] + block_ns - 1) / block_ns) + 1;
+        if (n->patience_ns)
+            k->ahead =
+                (uint32_t)gw_sample_at_or_after(n->patience_ns, k->spec->rate, 0) + k->spec->block_samples;
     }
     n->n_out = n->kind->role == GW_SINK ? 0 : p->n_out;
     for (int o = 0; o < n->n_out; o++) {
@@ -269,6 +315,10 @@ static int plan_node(builder *b, gw_node *n)
         const gw_spec *s = &n->out[o].spec;
         if (!s->rate.num || !s->rate.den || !s->n_channels || !s->block_samples || !gw_dtype_bytes(s->dtype))
             return gw_fail(GW_EBUG, "%s: plan left stream %s without a shape", n->name, s->name);
+        if (gw_spec_slab_bytes(s) > UINT32_MAX)
+            return gw_fail(GW_ERANGE,
+                           "%s: a block of %s would be %.1f GiB, at most 4 are possible; make it shorter",
+                           n->name, s->name, (double)gw_spec_slab_bytes(s) / (1 << 30));
     }
     return check_hops(n);
 }
@@ -278,19 +328,23 @@ static int make_node(builder *b, part *p, const char *suffix, const sources *s)
 {
     gw_node *n = NULL;
     GW_TRY(add_node(b, p, suffix, &n));
-    snprintf(n->feed_in_address, sizeof n->feed_in_address, "inproc://feed-%d", b->g->n_nodes);
     int64_t credit = 0;
     int on_full = p->kind->role == GW_SINK && b->g->paced ? GW_DROP : GW_WAIT;
-    if (p->kind->role != GW_SOURCE)
-        GW_TRY(gw_conf_get_int(p->conf, "credit", 1, 1024, &credit));
-    if (p->kind->role == GW_SINK && p->kind->take) {
+    if (wants_streams(p->kind) && p->kind->role != GW_SOURCE) {
         static const char *const words[] = {"wait", "drop", NULL};
+        GW_TRY(gw_conf_get_int(p->conf, "credit", 1, 1024, &credit));
         GW_TRY(gw_conf_get_choice(p->conf, "on_full", words, &on_full));
     }
     for (int i = 0; i < s->n_streams; i++)
-        GW_TRY(connect_stream(b, s->stream[i].node, s->stream[i].port, n, credit, (gw_on_full)on_full));
+        GW_TRY(connect_stream(b, s->stream[i].node, s->stream[i].port, n, p, credit, (gw_on_full)on_full));
     for (int i = 0; i < s->n_feeds; i++)
-        GW_TRY(connect_feed(s->feed[i], n));
+        GW_TRY(connect_feed(b, s->feed[i], n, p));
+    if (p->kind->role == GW_STAGE && n->n_in > 1) {
+        /* One live source keeps its streams together itself, and says there how long it waits. */
+        n->patience_ns = n->live && !n->origin ? GW_SECOND_NS / 2 : 0;
+        GW_TRY(gw_conf_get_span_ns(p->conf, "patience", &n->patience_ns));
+    }
+    GW_TRY(gw_placement_read(p->conf, &n->place));
     if (n->kind->configure) {
         int err = n->kind->configure(n->self, p->conf);
         if (err != GW_OK)
@@ -335,50 +389,12 @@ static int make_part(builder *b, part *p)
     return GW_OK;
 }
 
-/* -- slabs ------------------------------------------------------------------------------------------- */
-
-/* Look-ahead from the sources to each stream. Where paths of different look-ahead meet in one stage, the
- * faster one must be able to run ahead by the difference, or the stage and the source wait for each other. */
-static void widen_reconvergent(gw_graph *g)
+static int check_process(const builder *b, const gw_process *p)
 {
-    for (int i = 0; i < g->n_nodes; i++) { /* nodes stand in topological order */
-        gw_node *n = g->node[i];
-        int64_t in_ns[GW_MAX_PORTS] = {0}, latest = 0;
-        for (int k = 0; k < n->n_in; k++) {
-            for (int j = 0; j < i; j++)
-                for (int o = 0; o < g->node[j]->n_out; o++)
-                    if (n->in[k].spec == &g->node[j]->out[o].spec)
-                        in_ns[k] = g->node[j]->late_ns;
-            latest = in_ns[k] > latest ? in_ns[k] : latest;
-        }
-        for (int k = 0; k < n->n_in && n->kind->role == GW_STAGE; k++) {
-            const gw_spec *s = n->in[k].spec;
-            int64_t block_ns = gw_sample_to_ns(s->block_samples, s->rate, 0);
-            n->in[k].credit += (int)((latest - in_ns[k] + block_ns - 1) / block_ns);
-        }
-        n->late_ns = latest + n->plan.delay_ns;
-    }
-}
-
-static int make_pools(gw_graph *g)
-{
-    for (int i = 0; i < g->n_nodes; i++) {
-        gw_node *n = g->node[i];
-        for (int o = 0; o < n->n_out; o++) {
-            gw_output *out = &n->out[o];
-            int slabs = 3; /* one being written, a GAP before it, one on its way home */
-            for (int k = 0; k < out->n_links; k++) {
-                const gw_input *in = out->link[k].to;
-                slabs += in->on_full == GW_DROP ? 2 * in->credit : in->credit;
-                if (in->on_full == GW_DROP)
-                    GW_TRY(gw_pool_new(&out->link[k].gaps, out->spec.name, in->credit + 2, 0, GW_SPACE_HOST));
-            }
-            size_t bytes =
-                (size_t)out->spec.block_samples * out->spec.n_channels * gw_dtype_bytes(out->spec.dtype);
-            GW_TRY(gw_pool_new(&out->pool, out->spec.name, slabs, bytes, GW_SPACE_HOST));
-        }
-    }
-    return GW_OK;
+    for (int i = 0; i < b->n_parts; i++)
+        if (b->part[i].process == p)
+            return GW_OK;
+    return gw_conf_fail(p->conf, "node '%s' has no parts", p->name);
 }
 
 static int build(builder *b)
@@ -386,9 +402,11 @@ static int build(builder *b)
     gw_conf *root = gw_conf_root(b->g->file);
     if (gw_conf_kind(root) != GW_CONF_MAP)
         return gw_conf_fail(root, "a graph is a map with sources, stages and sinks");
+    GW_TRY(gw_processes_read(&b->g->processes, root));
     GW_TRY(read_parts(b, "sources", GW_SOURCE));
     GW_TRY(read_parts(b, "stages", GW_STAGE));
     GW_TRY(read_parts(b, "sinks", GW_SINK));
+    GW_TRY(gw_run_conf_read(root, &b->g->run));
     GW_TRY(gw_conf_done(root, "the graph"));
     if (!b->n_parts || b->part[0].kind->role != GW_SOURCE)
         return gw_conf_fail(root, "a graph needs at least one source");
@@ -399,11 +417,14 @@ static int build(builder *b)
             goto has_sink;
     return gw_conf_fail(root, "a graph needs at least one sink");
 has_sink:
-    widen_reconvergent(b->g);
-    return make_pools(b->g);
+    for (int i = 0; i < b->g->processes.n; i++)
+        GW_TRY(check_process(b, &b->g->processes.item[i]));
+    b->g->n_here = b->g->n_nodes;
+    b->g->source_here = true;
+    return gw_graph_fit_credits(b->g);
 }
 
-static int build_graph(gw_graph **out, gw_conf_file *file)
+static int build_graph(gw_graph **out, gw_conf_file *file, const char *name)
 {
     gw_graph *g = calloc(1, sizeof *g);
     if (!g) {
@@ -419,7 +440,7 @@ static int build_graph(gw_graph **out, gw_conf_file *file)
     atomic_init(&g->stopping, false);
     g->file = file;
     g->run_id = (uint64_t)gw_gps_now_ns();
-    builder b = {.g = g};
+    builder b = {.g = g, .file = name};
     int err = build(&b);
     free(b.part);
     if (err != GW_OK) {
@@ -435,7 +456,7 @@ int gw_graph_load(gw_graph **g, const char *path)
     *g = NULL;
     gw_conf_file *file;
     GW_TRY(gw_conf_load(&file, path));
-    return build_graph(g, file);
+    return build_graph(g, file, path);
 }
 
 int gw_graph_parse(gw_graph **g, const char *name, const char *yaml)
@@ -443,7 +464,7 @@ int gw_graph_parse(gw_graph **g, const char *name, const char *yaml)
     *g = NULL;
     gw_conf_file *file;
     GW_TRY(gw_conf_parse(&file, name, yaml, strlen(yaml)));
-    return build_graph(g, file);
+    return build_graph(g, file, name);
 }
 
 bool gw_graph_keeps_time(const gw_graph *g)
@@ -457,9 +478,14 @@ void gw_graph_free(gw_graph **gg)
     if (!g)
         return;
     *gg = NULL;
+    gw_guard_destroy(&g->guard);
     /* The context first: its threads may still hold messages, and so slabs. */
     if (g->zmq)
         zmq_ctx_term(g->zmq);
+    for (int i = 0; i < g->n_feeds; i++) {
+        gw_pool_destroy(&g->feed[i]->pool);
+        free(g->feed[i]);
+    }
     for (int i = 0; i < g->n_nodes; i++) {
         gw_node *n = g->node[i];
         if (n->kind->close && !n->thread_runs)

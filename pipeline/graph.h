@@ -6,10 +6,11 @@
  *   sinks:   {alerts: {kind: alerts, from: [search, sky], ...}}
  *
  * `from` names parts (all their streams, and their events where the taker listens to events) or single
- * streams ("sky.H1"). A per-stream kind is made once for each stream it is given. Common keys of every
- * part: kind, from, credit (blocks in flight on each link it takes from, default 8, or two seconds where
- * blocks are dropped) and, for sinks,
- * on_full: wait | drop (default: drop when a source keeps real time, wait when it runs as fast as it can). */
+ * streams ("sky.H1"). A per-stream kind is made once for each stream it is given. Common keys of every part
+ * that takes streams: kind, from, credit (blocks in flight on each link it takes from; by default 8, two
+ * seconds where blocks are dropped, more where the graph could stall otherwise), on_full: wait | drop (drop
+ * for sinks when a source keeps real time, else wait). A stage of several streams: patience. With `nodes:`
+ * (route.h): node, link, lanes. */
 #ifndef GW_GRAPH_H
 #define GW_GRAPH_H
 
@@ -22,10 +23,14 @@ typedef struct gw_graph gw_graph;
 /* Reads, configures, plans and wires everything; touches no hardware and starts nothing. */
 int gw_graph_load(gw_graph **g, const char *path);
 int gw_graph_parse(gw_graph **g, const char *name, const char *yaml);
+/* Before gw_graph_start: this process runs only the parts of `node`. Otherwise it runs all. GW_EUSAGE. */
+int gw_graph_choose(gw_graph *g, const char *node);
 void gw_graph_free(gw_graph **g);
 
 /* What `gwstream check` prints: every node with its streams, look-ahead and memory, and the sums. */
 void gw_graph_print(const gw_graph *g, FILE *to);
+/* Warns of cores and NUMA nodes that the file asks for and this machine has not (starting does it too). */
+void gw_graph_fit_machine(gw_graph *g);
 
 /* Whether some source is paced by the wall clock. */
 bool gw_graph_keeps_time(const gw_graph *g);

@@ -3,6 +3,7 @@
  * 2 bad usage or bad input. */
 #include "pipeline/cmd.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -16,6 +17,9 @@ static const struct {
     {"replay", gw_cmd_replay, "search archived HDF5 recordings, no YAML needed"},
     {"simulate", gw_cmd_simulate, "write simulated strain to HDF5"},
     {"alerts", gw_cmd_alerts, "list, show and export the events of a journal"},
+    {"keygen", gw_cmd_keygen, "make a pair of keys for encrypted links"},
+    {"top", gw_cmd_top, "watch a running graph: stages, links, ages, losses"},
+    {"dump", gw_cmd_dump, "ask a running graph's ring to write its last seconds to a file"},
     {"version", gw_cmd_version, "versions of the program and of what it stands on"},
 };
 
@@ -32,6 +36,7 @@ static void usage(FILE *to)
 
 int main(int argc, char **argv)
 {
+    signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is then what a full disk is: an error that somebody reports */
     if (argc < 2) {
         usage(stderr);
         return 2;

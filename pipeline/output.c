@@ -1,50 +1,190 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * A node's outputs: waiting for messages and credits, reserving slabs, sending samples and the GAPs between
- * them, and the leave-taking at the end. Called by runner.c, in the node's own thread. */
+ * What a node sends: opening its links, waiting for messages and credits, reserving slabs, sending samples
+ * and the GAPs between them, events, and the leave-taking at the end. Called by runner.c, in the node's own
+ * thread. */
+#include "pipeline/log.h"
 #include "pipeline/node.h"
 
 #include <inttypes.h>
-#include <zmq.h>
+#include <stdlib.h>
+#include <string.h>
+
+static size_t presence_bytes(const gw_output *o)
+{
+    return (o->spec.n_channels + 7) / 8;
+}
+
+/* -- open -------------------------------------------------------------------------------------------- */
+
+static gw_link_conf link_conf(gw_node *n)
+{
+    return (gw_link_conf){
+        .zmq = gw_graph_zmq(n->graph), .session = gw_graph_run_id(n->graph), .timebase = &n->timebase};
+}
+
+static int open_output(gw_node *n, gw_output *o)
+{
+    o->presence = malloc(presence_bytes(o));
+    if (!o->presence)
+        return gw_fail(GW_ENOMEM, "stream %s", o->spec.name);
+    for (int k = 0; k < o->n_links; k++) {
+        struct gw_output_link *l = &o->link[k];
+        gw_link_conf c = link_conf(n);
+        c.spec = &o->spec;
+        c.credit = l->to->credit;
+        c.on_full = l->to->on_full;
+        c.pool = o->pool;
+        c.gaps = l->gaps;
+        c.counts = &l->count;
+        gw_route_conf(&l->to->route, true, l->to->node->here, &c);
+        GW_TRY(gw_sender_open(&l->link, &c));
+    }
+    return GW_OK;
+}
+
+/* A link's end has a socket a lane, and for shm the door where its memory is fetched. */
+enum { ITEMS_A_LINK = GW_MAX_LANES + 2 };
+
+int gw_node_open_links(gw_node *n)
+{
+    int ends = n->n_in + n->n_feeds_in + n->n_feeds_out;
+    for (int o = 0; o < n->n_out; o++)
+        ends += n->out[o].n_links;
+    n->max_items = ends * ITEMS_A_LINK;
+    n->item = calloc((size_t)n->max_items + 1, sizeof *n->item);
+    if (!n->item)
+        return gw_fail(GW_ENOMEM, "%s: links", n->name);
+    for (int i = 0; i < n->n_in; i++) {
+        n->in[i].meter = &n->meter;
+        GW_TRY(gw_input_open(&n->in[i]));
+    }
+    for (int o = 0; o < n->n_out; o++)
+        GW_TRY(open_output(n, &n->out[o]));
+    for (int i = 0; i < n->n_feeds_out; i++) {
+        gw_feed *f = n->feed_out[i];
+        gw_link_conf c = link_conf(n);
+        gw_route_conf(&f->route, true, f->to->here, &c);
+        GW_TRY(gw_feed_open_sender(f, &c));
+    }
+    for (int i = 0; i < n->n_feeds_in; i++) {
+        gw_feed *f = n->feed_in[i];
+        gw_link_conf c = link_conf(n);
+        gw_route_conf(&f->route, false, f->from->here, &c);
+        GW_TRY(gw_feed_open_receiver(f, &c));
+    }
+    return GW_OK;
+}
+
+void gw_node_close_links(gw_node *n)
+{
+    for (int i = 0; i < n->n_in; i++)
+        if (n->in[i].link)
+            gw_input_close(&n->in[i]);
+    for (int o = 0; o < n->n_out; o++) {
+        for (int k = 0; k < n->out[o].n_links; k++)
+            gw_sender_close(&n->out[o].link[k].link);
+        free(n->out[o].presence);
+        n->out[o].presence = NULL;
+    }
+    for (int i = 0; i < n->n_feeds_out; i++)
+        gw_sender_close(&n->feed_out[i]->sender);
+    for (int i = 0; i < n->n_feeds_in; i++)
+        gw_receiver_close(&n->feed_in[i]->receiver);
+    free(n->item);
+    n->item = NULL;
+}
 
 /* -- waiting ----------------------------------------------------------------------------------------- */
 
 /* A receiver that gave up (a recorder on a full disk) is no reason to stop: what would go there is discarded.
  * GW_EPEER only when nobody at all is left to work for. */
-static int without(gw_node *n, struct gw_output_link *l, int err)
+static int without(gw_node *n, bool *gone, int err)
 {
     if (err != GW_EPEER)
         return err;
-    l->gone = true;
+    *gone = true;
     for (int o = 0; o < n->n_out; o++)
         for (int k = 0; k < n->out[o].n_links; k++)
             if (!n->out[o].link[k].gone)
                 return GW_OK;
-    return n->n_feeds_out ? GW_OK : GW_EPEER;
+    for (int i = 0; i < n->n_feeds_out; i++)
+        if (!n->feed_out[i]->gone)
+            return GW_OK;
+    return GW_EPEER;
 }
 
-/* Sleeps until a message comes to one of `inputs` (a bit each; inputs that are not wanted now may have
- * messages and must not wake us) or to the feed, or a credit to an output. */
-int gw_node_wait(gw_node *n, unsigned inputs)
+/* For the links, which tell it to the other processes. */
+static void learn_timebase(gw_node *n)
 {
-    zmq_pollitem_t item[GW_MAX_PORTS * (GW_MAX_FAN + 1) + 1];
-    int count = 0;
+    if (!n->timebase.anchor_wall_ns)
+        (void)gw_graph_knows_timebase(n->graph, &n->timebase);
+}
+
+int gw_node_pump(gw_node *n)
+{
+    learn_timebase(n);
+    for (int o = 0; o < n->n_out; o++)
+        for (int k = 0; k < n->out[o].n_links; k++) {
+            struct gw_output_link *l = &n->out[o].link[k];
+            if (!l->gone)
+                GW_TRY(without(n, &l->gone, gw_sender_pump(l->link)));
+        }
+    for (int i = 0; i < n->n_feeds_out; i++)
+        if (!n->feed_out[i]->gone)
+            GW_TRY(without(n, &n->feed_out[i]->gone, gw_sender_pump(n->feed_out[i]->sender)));
     for (int i = 0; i < n->n_in; i++)
-        if (inputs >> i & 1 && !n->in[i].ended)
-            item[count++] =
-                (zmq_pollitem_t){.socket = gw_receiver_socket(n->in[i].link), .events = ZMQ_POLLIN};
-    if (inputs && n->feed_in)
-        item[count++] = (zmq_pollitem_t){.socket = n->feed_in, .events = ZMQ_POLLIN};
+        if (n->in[i].link && !n->in[i].from->here)
+            GW_TRY(gw_receiver_beat(n->in[i].link));
+    return GW_OK;
+}
+
+static int poll_outputs(gw_node *n, int count)
+{
     for (int o = 0; o < n->n_out; o++)
         for (int k = 0; k < n->out[o].n_links; k++)
             if (!n->out[o].link[k].gone)
-                item[count++] = (zmq_pollitem_t){.socket = gw_sender_socket(n->out[o].link[k].link),
-                                                 .events = ZMQ_POLLIN};
-    if (zmq_poll(item, count, GW_POLL_MS) < 0 && zmq_errno() != EINTR)
+                count += gw_sender_poll(n->out[o].link[k].link, n->item + count, n->max_items - count);
+    for (int i = 0; i < n->n_feeds_out; i++)
+        if (!n->feed_out[i]->gone)
+            count += gw_sender_poll(n->feed_out[i]->sender, n->item + count, n->max_items - count);
+    return count;
+}
+
+/* Somebody who waits in vain for another process wants to know for which. */
+static void say_waiting(gw_node *n)
+{
+    const gw_route *r = NULL;
+    const char *what = NULL;
+    for (int i = 0; i < n->n_in; i++)
+        if (!n->in[i].from->here && !gw_receiver_session(n->in[i].link)) {
+            r = &n->in[i].route;
+            what = n->in[i].spec->name;
+        }
+    if (n->said_waiting || !r || gw_monotonic_ns() - n->opened_ns < 5 * GW_SECOND_NS)
+        return;
+    n->said_waiting = true;
+    gw_log(GW_LOG_WARN, n->name, "nothing yet from node %s (%s, %s); does it run?", r->from->name, what,
+           r->address);
+}
+
+int gw_node_wait(gw_node *n, unsigned inputs)
+{
+    int count = 0;
+    for (int i = 0; i < n->n_in; i++)
+        if (inputs >> i & 1 && !n->in[i].ended)
+            count += gw_receiver_poll(n->in[i].link, n->item + count, n->max_items - count);
+    for (int i = 0; inputs && i < n->n_feeds_in; i++)
+        if (!n->feed_in[i]->ended)
+            count += gw_receiver_poll(n->feed_in[i]->receiver, n->item + count, n->max_items - count);
+    count = poll_outputs(n, count);
+    const int wait_ms = n->waiting_since_ns ? GW_POLL_MS / 10 : GW_POLL_MS;
+    const int64_t since_ns = gw_node_tick(n);
+    if (zmq_poll(n->item, count, wait_ms) < 0 && zmq_errno() != EINTR)
         return gw_fail(GW_ESYSTEM, "poll: %s", zmq_strerror(zmq_errno()));
-    for (int o = 0; o < n->n_out; o++)
-        for (int k = 0; k < n->out[o].n_links; k++)
-            GW_TRY(without(n, &n->out[o].link[k], gw_sender_pump(n->out[o].link[k].link)));
-    return GW_OK;
+    gw_node_waited(n, inputs ? GW_FOR_INPUT : n->blocked, since_ns);
+    if (inputs)
+        say_waiting(n);
+    return gw_node_pump(n);
 }
 
 /* -- outputs ----------------------------------------------------------------------------------------- */
@@ -57,21 +197,46 @@ static bool output_ready(const gw_output *o)
     return true;
 }
 
+bool gw_output_try(gw_output *o)
+{
+    return o->slab || (output_ready(o) && gw_pool_take(o->pool, &o->slab) == GW_OK);
+}
+
 /* A slab to write and the credit to send it. */
 int gw_output_reserve(gw_node *n, gw_output *o)
 {
     while (!o->slab) {
-        if (output_ready(o) && gw_pool_take(o->pool, &o->slab) == GW_OK)
+        const bool ready = output_ready(o);
+        if (ready && gw_pool_take(o->pool, &o->slab) == GW_OK)
             break;
+        n->blocked = ready ? GW_FOR_SLAB : GW_FOR_CREDIT;
         GW_TRY(gw_node_wait(n, 0));
     }
     return GW_OK;
+}
+
+/* The channels' presence behind the samples, where one is absent. */
+static void add_presence(gw_output *o)
+{
+    gw_header *h = &o->slab->hdr;
+    const size_t bytes = presence_bytes(o);
+    bool all = true;
+    for (size_t i = 0; i + 1 < bytes; i++)
+        all &= o->presence[i] == 0xff;
+    for (uint32_t c = (uint32_t)(bytes - 1) * 8; c < o->spec.n_channels; c++)
+        all &= gw_present(o->presence, c);
+    if (all)
+        return;
+    h->presence_offset = (uint32_t)h->payload_bytes;
+    h->presence_bytes = (uint32_t)bytes;
+    memcpy((char *)o->slab->data + h->payload_bytes, o->presence, bytes);
 }
 
 static int give(gw_node *n, gw_output *o)
 {
     gw_block *b = o->slab;
     o->slab = NULL;
+    learn_timebase(n);
     b->hdr.stream_id = o->spec.stream_id;
     b->hdr.dtype = (uint8_t)o->spec.dtype;
     b->hdr.run_id = gw_graph_run_id(n->graph);
@@ -83,12 +248,12 @@ static int give(gw_node *n, gw_output *o)
         if (l->gone)
             continue;
         gw_block_ref(b);
-        int e = without(n, l, gw_sender_give(l->link, b));
+        int e = without(n, &l->gone, gw_sender_give(l->link, b));
         err = err == GW_OK ? e : err;
         atomic_store_explicit(&l->dropped, gw_sender_dropped(l->link), memory_order_relaxed);
     }
-    atomic_store_explicit(&n->count.data_ns, gw_sample_to_ns(o->end, o->spec.rate, o->spec.phase_ns),
-                          memory_order_relaxed);
+    gw_node_reached(n, gw_sample_to_ns(b->hdr.sample0, o->spec.rate, o->spec.phase_ns),
+                    gw_sample_to_ns(o->end, o->spec.rate, o->spec.phase_ns));
     gw_block_unref(&b);
     return err;
 }
@@ -127,6 +292,7 @@ int gw_output_samples(gw_node *n, gw_output *o, int64_t sample0, uint32_t n_samp
         o->slab = filled;
         gw_block_unref(&spare);
         GW_TRY(err);
+        n->blocked = GW_FOR_CREDIT;
         while (!output_ready(o))
             GW_TRY(gw_node_wait(n, 0));
     }
@@ -144,30 +310,72 @@ int gw_output_samples(gw_node *n, gw_output *o, int64_t sample0, uint32_t n_samp
     if (h->payload_bytes > o->slab->capacity)
         return gw_fail(GW_EBUG, "%s filled %" PRIu32 " samples into a slab of %" PRIu32, n->name, n_samples,
                        o->spec.block_samples);
+    add_presence(o);
     o->started = true;
     o->end = sample0 + n_samples;
     return give(n, o);
 }
 
-/* EOS to every receiver at once (one may wait for what another must first let go), then their BYE. */
+/* -- events, and the end ----------------------------------------------------------------------------- */
+
+int gw_node_emit(gw_node *n, const gw_event *e)
+{
+    for (int i = 0; i < n->n_feeds_out; i++) {
+        gw_feed *f = n->feed_out[i];
+        int err = GW_OK;
+        while (!f->gone && (err = gw_feed_give(f, gw_graph_run_id(n->graph), e)) == GW_EAGAIN) {
+            n->blocked = GW_FOR_CREDIT;
+            GW_TRY(gw_node_wait(n, 0));
+        }
+        GW_TRY(without(n, &f->gone, err));
+    }
+    return GW_OK;
+}
+
+/* In a run that has failed, who is not there by now is not waited for. */
+static bool is_worth_waiting(const gw_node *n, const gw_node *to, const gw_link_counts *count)
+{
+    if (to->here || !gw_graph_past_grace(n->graph) || !gw_graph_has_failed(n->graph))
+        return true;
+    return gw_monotonic_ns() - atomic_load(&count->heard_ns) < 2 * GW_SECOND_NS;
+}
+
+/* Asks once. GW_EAGAIN: it takes longer, and the items have what to wait for. */
+static int finish(gw_node *n, gw_sender *s, const gw_node *to, const gw_link_counts *count, int *items)
+{
+    int err = s ? gw_sender_finish(s) : GW_OK;
+    if (err != GW_EAGAIN)
+        return err;
+    if (!is_worth_waiting(n, to, count))
+        return GW_OK;
+    *items += gw_sender_poll(s, n->item + *items, n->max_items - *items);
+    return GW_EAGAIN;
+}
+
+/* Everybody hears EOS before anybody is waited for: one may wait for what another must first let go. */
 int gw_node_goodbye(gw_node *n)
 {
     for (;;) {
-        zmq_pollitem_t item[GW_MAX_PORTS * GW_MAX_FAN];
-        int waiting = 0;
+        int items = 0, failed = GW_OK;
+        bool waiting = false;
         for (int o = 0; o < n->n_out; o++) {
             for (int k = 0; k < n->out[o].n_links; k++) {
-                gw_sender *s = n->out[o].link[k].link;
-                int err = gw_sender_finish(s);
-                atomic_store_explicit(&n->out[o].link[k].dropped, gw_sender_dropped(s), memory_order_relaxed);
-                if (err == GW_EAGAIN)
-                    item[waiting++] = (zmq_pollitem_t){.socket = gw_sender_socket(s), .events = ZMQ_POLLIN};
-                else
-                    GW_TRY(err);
+                struct gw_output_link *l = &n->out[o].link[k];
+                int err = finish(n, l->link, l->to->node, &l->count, &items);
+                if (l->link)
+                    atomic_store_explicit(&l->dropped, gw_sender_dropped(l->link), memory_order_relaxed);
+                waiting |= err == GW_EAGAIN;
+                failed = err != GW_EAGAIN && err != GW_OK ? err : failed;
             }
         }
+        for (int i = 0; i < n->n_feeds_out; i++) {
+            gw_feed *f = n->feed_out[i];
+            int err = finish(n, f->sender, f->to, &f->sender_count, &items);
+            waiting |= err == GW_EAGAIN;
+            failed = err != GW_EAGAIN && err != GW_OK ? err : failed;
+        }
         if (!waiting)
-            return GW_OK;
-        (void)zmq_poll(item, waiting, GW_POLL_MS);
+            return failed;
+        (void)zmq_poll(n->item, items, GW_POLL_MS);
     }
 }

@@ -4,10 +4,13 @@
  * instructions, some thousand times a second. */
 #include "pipeline/block.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 enum { SLAB_ALIGN = 128 }; /* two cache lines; also what AVX-512 and DMA like */
 
@@ -17,16 +20,45 @@ struct gw_pool {
     int slabs, n_free;
     size_t slab_bytes;
     void *memory;
+    int fd;          /* of the memfd; -1 in space HOST */
     gw_block *block; /* [slabs] */
     int *free_list;  /* [n_free] indices */
 };
 
+static void give_back(gw_block *b)
+{
+    gw_pool *p = b->home;
+    pthread_mutex_lock(&p->lock);
+    p->free_list[p->n_free++] = (int)(b - p->block);
+    pthread_mutex_unlock(&p->lock);
+}
+
+/* A memfd has no name, so nothing is left behind; sealed, so that a receiver's mapping can never fault
+ * because somebody shortened it. */
+static void *shared_memory(const char *name, size_t bytes, int *fd)
+{
+    *fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (*fd < 0)
+        return NULL;
+    void *p = MAP_FAILED;
+    if (ftruncate(*fd, (off_t)bytes) == 0 &&
+        fcntl(*fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
+        p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, *fd, 0);
+    if (p != MAP_FAILED) {
+        (void)madvise(p, bytes, MADV_HUGEPAGE);
+        return p;
+    }
+    close(*fd);
+    *fd = -1;
+    return NULL;
+}
+
 int gw_pool_new(gw_pool **out, const char *name, int slabs, size_t slab_bytes, gw_space space)
 {
     *out = NULL;
-    if (slabs < 1 || space != GW_SPACE_HOST)
+    if (slabs < 1 || (space != GW_SPACE_HOST && space != GW_SPACE_SHARED))
         return gw_fail(GW_ENOTSUP, "pool %s: %d slabs in memory space %d", name, slabs, (int)space);
-    size_t stride = (slab_bytes + SLAB_ALIGN - 1) / SLAB_ALIGN * SLAB_ALIGN;
+    const size_t stride = (slab_bytes + SLAB_ALIGN - 1) / SLAB_ALIGN * SLAB_ALIGN;
     gw_pool *p = calloc(1, sizeof *p);
     if (!p)
         return gw_fail(GW_ENOMEM, "pool %s", name);
@@ -34,10 +66,14 @@ int gw_pool_new(gw_pool **out, const char *name, int slabs, size_t slab_bytes, g
     pthread_mutex_init(&p->lock, NULL);
     p->slabs = slabs;
     p->slab_bytes = stride;
+    p->fd = -1;
     p->block = calloc((size_t)slabs, sizeof *p->block);
     p->free_list = calloc((size_t)slabs, sizeof *p->free_list);
-    if (stride <= SIZE_MAX / (size_t)slabs)
-        p->memory = aligned_alloc(SLAB_ALIGN, stride ? stride * (size_t)slabs : SLAB_ALIGN);
+    if (stride <= (SIZE_MAX / 2) / (size_t)slabs) {
+        const size_t bytes = stride ? stride * (size_t)slabs : SLAB_ALIGN;
+        p->memory =
+            space == GW_SPACE_SHARED ? shared_memory(name, bytes, &p->fd) : aligned_alloc(SLAB_ALIGN, bytes);
+    }
     if (!p->block || !p->free_list || !p->memory) {
         gw_pool_destroy(&p);
         return gw_fail(GW_ENOMEM, "pool %s: %d slabs of %zu bytes", name, slabs, stride);
@@ -50,11 +86,27 @@ int gw_pool_new(gw_pool **out, const char *name, int slabs, size_t slab_bytes, g
         b->space = space;
         b->capacity = slab_bytes;
         b->data = (char *)p->memory + stride * (size_t)i;
+        b->release = give_back;
         b->home = p;
         p->free_list[p->n_free++] = slabs - 1 - i;
     }
     *out = p;
     return GW_OK;
+}
+
+int gw_pool_fd(const gw_pool *p)
+{
+    return p->fd;
+}
+
+size_t gw_pool_offset(const gw_pool *p, const gw_block *b)
+{
+    return (size_t)((const char *)b->data - (const char *)p->memory);
+}
+
+bool gw_pool_owns(const gw_pool *p, const gw_block *b)
+{
+    return b->home == p;
 }
 
 int gw_pool_take(gw_pool *p, gw_block **out)
@@ -80,6 +132,11 @@ int gw_pool_free_slabs(const gw_pool *p)
     return n;
 }
 
+int gw_pool_slabs(const gw_pool *p)
+{
+    return p->slabs;
+}
+
 size_t gw_pool_bytes(const gw_pool *p)
 {
     return p->slab_bytes * (size_t)p->slabs;
@@ -92,7 +149,12 @@ void gw_pool_destroy(gw_pool **pp)
         return;
     *pp = NULL;
     pthread_mutex_destroy(&p->lock);
-    free(p->memory);
+    if (p->fd >= 0) {
+        munmap(p->memory, p->slab_bytes ? p->slab_bytes * (size_t)p->slabs : SLAB_ALIGN);
+        close(p->fd);
+    } else {
+        free(p->memory);
+    }
     free(p->block);
     free(p->free_list);
     free(p);
@@ -115,10 +177,6 @@ void gw_block_unref(gw_block **bb)
     if (!b)
         return;
     *bb = NULL;
-    if (atomic_fetch_sub_explicit(&b->refs, 1, memory_order_acq_rel) != 1)
-        return;
-    gw_pool *p = b->home;
-    pthread_mutex_lock(&p->lock);
-    p->free_list[p->n_free++] = (int)(b - p->block);
-    pthread_mutex_unlock(&p->lock);
+    if (atomic_fetch_sub_explicit(&b->refs, 1, memory_order_acq_rel) == 1)
+        b->release(b);
 }

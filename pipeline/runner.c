@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 #include <zmq.h>
 
 /* -- what a stage may ask for ------------------------------------------------------------------------ */
@@ -33,26 +34,41 @@ gw_timebase gw_env_timebase(const gw_env *env)
     return gw_graph_timebase(env->node->graph);
 }
 
+/* In slices, between which the links' other ends are heard. */
 int gw_env_wait_until(gw_env *env, int64_t data_ns)
 {
-    const gw_timebase t = gw_graph_timebase(env->node->graph);
-    if (t.pace <= 0)
-        return gw_graph_stopping(env->node->graph) ? GW_ECANCELED : GW_OK;
-    const double ahead_ns = (double)(data_ns - t.anchor_data_ns) / t.pace;
-    return gw_graph_sleep_until(env->node->graph, t.anchor_wall_ns + (int64_t)ahead_ns);
+    gw_node *n = env->node;
+    const int64_t due_ns = gw_graph_due_ns(n->graph, data_ns);
+    if (due_ns == INT64_MIN)
+        return gw_graph_stopping(n->graph) ? GW_ECANCELED : GW_OK;
+    const int64_t since_ns = gw_node_tick(n);
+    int err = GW_OK;
+    for (bool due = false; !due && err == GW_OK;) {
+        const int64_t slice_ns = gw_monotonic_ns() + (int64_t)GW_POLL_MS * 1000000;
+        due = due_ns <= slice_ns;
+        err = gw_graph_sleep_until(n->graph, due ? due_ns : slice_ns);
+        if (err == GW_OK) /* also when it is due: what a receiver has said meanwhile lets the next block go at
+                             once */
+            err = gw_node_pump(n);
+    }
+    gw_node_waited(n, GW_FOR_DUE, since_ns);
+    return err;
+}
+
+void gw_env_waited(gw_env *env, int64_t ns)
+{
+    gw_count_add(&env->node->count.waits[GW_FOR_INPUT], 1);
+    gw_count_add(&env->node->count.wait_ns[GW_FOR_INPUT], (uint64_t)ns);
 }
 
 int gw_env_emit(gw_env *env, const gw_event *e)
 {
-    gw_node *n = env->node;
-    for (int i = 0; i < n->n_feeds_out; i++) {
-        int err = gw_feed_send(n->feed_out[i], e);
-        if (err != GW_EPEER) /* a sink that is gone has said so itself */
-            GW_TRY(err);
-    }
-    if (e->phase != GW_PHASE_END)
-        atomic_fetch_add_explicit(&n->count.events, 1, memory_order_relaxed);
-    return GW_OK;
+    int err = gw_node_emit(env->node, e);
+    if (err == GW_EPEER) /* a sink that is gone has said so itself */
+        err = GW_OK;
+    if (err == GW_OK)
+        gw_count_add(&env->node->count.events, 1);
+    return err;
 }
 
 void gw_env_bad_input(gw_env *env, const char *fmt, ...)
@@ -63,43 +79,35 @@ void gw_env_bad_input(gw_env *env, const char *fmt, ...)
     vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
     gw_log(GW_LOG_WARN, env->node->name, "%s", text);
-    atomic_fetch_add_explicit(&env->node->count.bad_inputs, 1, memory_order_relaxed);
+    gw_count_add(&env->node->count.bad_inputs, 1);
 }
 
-/* A message as a stage sees it. */
-static gw_hole hole_of(const gw_block *b)
+/* A block as a stage sees it. */
+static gw_view view_of(const gw_arrival *a)
 {
-    const gw_header *h = &b->hdr;
-    return (gw_hole){.sample0 = h->sample0,
-                     .samples = h->gap_samples,
-                     .reason = (gw_gap_reason)h->gap_reason,
-                     .dq = h->dq};
-}
-
-static gw_view view_of(const gw_block *b)
-{
-    const gw_header *h = &b->hdr;
-    return (gw_view){.data = b->data,
+    const gw_header *h = &a->block->hdr;
+    return (gw_view){.data = a->block->data,
                      .stride = h->n_samples,
                      .n_samples = h->n_samples,
                      .n_channels = h->n_channels,
                      .sample0 = h->sample0,
                      .dq = h->dq,
                      .flags = h->flags & (GW_FLAG_INJECTION | GW_FLAG_REPLAY),
+                     .presence = a->presence,
+                     .block = a->block,
                      .due_ns = h->due_ns,
                      .ingest_ns = h->ingest_ns};
 }
 
-/* -- stages ------------------------------------------------------------------------------------------ */
-
-static int64_t hop_end_ns(const gw_node *n, int64_t hop)
+static uint8_t *all_present(gw_output *o)
 {
-    const gw_input *in = &n->in[0];
-    return gw_sample_to_ns((hop + 1) * in->hop, in->spec->rate, in->spec->phase_ns);
+    return memset(o->presence, 0xff, (o->spec.n_channels + 7) / 8);
 }
 
+/* -- stages ------------------------------------------------------------------------------------------ */
+
 /* Tells the outputs that the input up to GPS time `until_ns` brings nothing more. */
-static int lose_until(gw_node *n, int64_t until_ns, gw_gap_reason reason, uint64_t dq)
+int gw_node_lose(gw_node *n, int64_t until_ns, gw_gap_reason reason, uint64_t dq)
 {
     for (int o = 0; o < n->n_out; o++) {
         gw_output *out = &n->out[o];
@@ -110,16 +118,7 @@ static int lose_until(gw_node *n, int64_t until_ns, gw_gap_reason reason, uint64
     return GW_OK;
 }
 
-static int tell_lost(gw_node *n)
-{
-    if (n->lost_until_hop == INT64_MIN)
-        return GW_OK;
-    const int64_t hop = n->lost_until_hop;
-    n->lost_until_hop = INT64_MIN;
-    return lose_until(n, hop_end_ns(n, hop), n->lost_reason, n->lost_dq);
-}
-
-static int call_step(gw_node *n, const gw_view *view)
+int gw_node_step(gw_node *n, const gw_view *view)
 {
     gw_out out[GW_MAX_PORTS] = {0};
     gw_header about = {.dq = UINT64_MAX};
@@ -134,9 +133,12 @@ static int call_step(gw_node *n, const gw_view *view)
         out[o] = (gw_out){.data = n->out[o].slab->data,
                           .capacity_samples = n->out[o].spec.block_samples,
                           .dq = about.dq,
-                          .flags = about.flags};
+                          .flags = about.flags,
+                          .presence = all_present(&n->out[o])};
     }
+    const int64_t since_ns = gw_node_tick(n);
     int err = n->kind->step(n->self, view, out);
+    gw_node_stepped(n, since_ns);
     GW_TRY(err);
     for (int o = 0; o < n->n_out; o++) {
         about.dq = out[o].dq;
@@ -150,108 +152,17 @@ static int call_step(gw_node *n, const gw_view *view)
     return GW_OK;
 }
 
-static int call_gap(gw_node *n, int port, const gw_hole *hole)
+/* A stage also hears of it when nothing is missing but the sender has begun anew: a hole of no samples. */
+int gw_node_gap(gw_node *n, int port, const gw_arrival *a)
 {
-    if (!hole->samples || !n->kind->gap)
+    const bool tell = a->hole.samples || (a->anew && n->kind->role == GW_STAGE);
+    if (!tell || !n->kind->gap)
         return GW_OK;
-    return n->kind->gap(n->self, port, hole);
-}
-
-/* One hop of all inputs is there, whole or not. */
-static int do_hop(gw_node *n)
-{
-    const int64_t h = n->hop_index++;
-    gw_view view[GW_MAX_PORTS];
-    for (int i = 0; i < n->n_in; i++) {
-        gw_input *in = &n->in[i];
-        const int64_t from = h * in->hop;
-        if (!gw_input_has(in, from - in->history, from + in->hop)) {
-            n->lost_until_hop = h;
-            n->lost_reason = in->lo > from ? in->reason : GW_GAP_HISTORY;
-            n->lost_dq = GW_DQ_ALL;
-            return GW_OK;
-        }
-        gw_input_view(in, from, in->hop, &view[i]);
-    }
-    GW_TRY(tell_lost(n));
-    return call_step(n, view);
-}
-
-/* The first hop that lies wholly in every input. */
-static void begin_hops(gw_node *n)
-{
-    for (int i = 0; i < n->n_in; i++) {
-        const gw_input *in = &n->in[i];
-        const int64_t hop = in->hop, first = in->lo;
-        int64_t h = first / hop;
-        if (h * hop < first)
-            h++;
-        if (!n->hop_known || h > n->hop_index)
-            n->hop_index = h;
-        n->hop_known = true;
-    }
-    for (int o = 0; o < n->n_out; o++)
-        n->out[o].end = gw_sample_at_or_after(hop_end_ns(n, n->hop_index - 1), n->out[o].spec.rate,
-                                              n->out[o].spec.phase_ns);
-}
-
-/* One input has ended: nothing more can be done with the others, but their producers may have other
- * consumers, so they are read to their end. */
-static int run_out(gw_node *n)
-{
-    for (;;) {
-        bool progress = false, open = false;
-        for (int i = 0; i < n->n_in; i++) {
-            gw_input *in = &n->in[i];
-            gw_block *b;
-            int err = in->ended ? GW_EEND : gw_input_next(in, &b);
-            open |= !in->ended;
-            if (err == GW_EEND || err == GW_EAGAIN)
-                continue;
-            GW_TRY(err);
-            progress = true;
-            GW_TRY(gw_receiver_done(in->link, &b));
-        }
-        if (!open)
-            return GW_OK;
-        if (!progress)
-            GW_TRY(gw_node_wait(n, GW_ALL_INPUTS));
-    }
-}
-
-/* Hops of all inputs together. */
-static int run_hops(gw_node *n)
-{
-    for (;;) {
-        unsigned lacking = 0;
-        bool progress = false, ended = false;
-        for (int i = 0; i < n->n_in; i++) {
-            gw_input *in = &n->in[i];
-            if (n->hop_known ? in->end >= (n->hop_index + 1) * in->hop : in->started)
-                continue;
-            lacking |= 1u << i;
-            gw_hole hole;
-            int err =
-                gw_input_take(in, n->hop_known ? n->hop_index * in->hop - in->history : INT64_MIN, &hole);
-            if (err == GW_OK)
-                GW_TRY(call_gap(n, n->n_in > 1 ? -1 : 0, &hole));
-            else if (err != GW_EAGAIN && err != GW_EEND)
-                return err;
-            progress |= err == GW_OK;
-            ended |= err == GW_EEND;
-        }
-        if (!lacking && !n->hop_known)
-            begin_hops(n);
-        else if (!lacking)
-            GW_TRY(do_hop(n));
-        else if (ended) {
-            GW_TRY(tell_lost(n)); /* some input will never complete this hop */
-            return run_out(n);
-        } else if (!progress) {
-            GW_TRY(tell_lost(n));
-            GW_TRY(gw_node_wait(n, lacking));
-        }
-    }
+    gw_hole hole = a->hole;
+    if (!hole.samples)
+        hole = (gw_hole){.sample0 = a->block ? a->block->hdr.sample0 : n->in[port < 0 ? 0 : port].end,
+                         .dq = GW_DQ_ALL};
+    return n->kind->gap(n->self, port, &hole);
 }
 
 /* A stage that takes blocks as they come: no copy, no history. */
@@ -259,9 +170,9 @@ static int run_blocks(gw_node *n)
 {
     gw_input *in = &n->in[0];
     for (;;) {
-        gw_block *b;
+        gw_arrival a;
         const bool first = !in->started;
-        int err = gw_input_next(in, &b);
+        int err = gw_input_next(in, &a);
         if (err == GW_EEND)
             return GW_OK;
         if (err == GW_EAGAIN) {
@@ -269,25 +180,19 @@ static int run_blocks(gw_node *n)
             continue;
         }
         GW_TRY(err);
-        const gw_header *h = &b->hdr;
+        const int64_t from = a.block ? a.block->hdr.sample0 : a.hole.sample0;
         if (first)
             for (int o = 0; o < n->n_out; o++)
-                n->out[o].end =
-                    gw_sample_at_or_after(gw_sample_to_ns(h->sample0, in->spec->rate, in->spec->phase_ns),
-                                          n->out[o].spec.rate, n->out[o].spec.phase_ns);
-        if (h->flags & GW_FLAG_GAP) {
-            const gw_hole hole = hole_of(b);
-            err = call_gap(n, 0, &hole);
-            if (err == GW_OK)
-                err = lose_until(
-                    n,
-                    gw_sample_to_ns(h->sample0 + (int64_t)h->gap_samples, in->spec->rate, in->spec->phase_ns),
-                    hole.reason, h->dq);
-        } else {
-            const gw_view v = view_of(b);
-            err = call_step(n, &v);
+                n->out[o].end = gw_sample_at_or_after(gw_input_ns(in, from), n->out[o].spec.rate,
+                                                      n->out[o].spec.phase_ns);
+        err = gw_node_gap(n, 0, &a);
+        if (err == GW_OK && a.block) {
+            const gw_view v = view_of(&a);
+            err = gw_node_step(n, &v);
+        } else if (err == GW_OK) {
+            err = gw_node_lose(n, gw_input_ns(in, in->end), a.hole.reason, a.hole.dq);
         }
-        int done = gw_receiver_done(in->link, &b);
+        int done = gw_input_done(in, &a);
         GW_TRY(err);
         GW_TRY(done);
     }
@@ -301,7 +206,8 @@ static int drain_stage(gw_node *n)
             GW_TRY(gw_output_reserve(n, &n->out[o]));
             out[o] = (gw_out){.data = n->out[o].slab->data,
                               .capacity_samples = n->out[o].spec.block_samples,
-                              .dq = GW_DQ_ALL};
+                              .dq = GW_DQ_ALL,
+                              .presence = all_present(&n->out[o])};
         }
         GW_TRY(n->kind->drain(n->self, out));
         bool more = false;
@@ -325,12 +231,25 @@ static int drain_stage(gw_node *n)
 
 /* -- sources and sinks ------------------------------------------------------------------------------- */
 
+static uint64_t source_waited_ns(const gw_node *n)
+{
+    return gw_count_read(&n->count.wait_ns[GW_FOR_DUE]) + gw_count_read(&n->count.wait_ns[GW_FOR_INPUT]);
+}
+
 static int next_piece(gw_node *n, int port)
 {
     gw_output *o = &n->out[port];
     GW_TRY(gw_output_reserve(n, o));
-    gw_piece p = {.data = o->slab->data, .capacity_samples = o->spec.block_samples, .dq = GW_DQ_ALL};
-    GW_TRY(n->kind->next(n->self, port, &p));
+    gw_piece p = {.data = o->slab->data,
+                  .capacity_samples = o->spec.block_samples,
+                  .dq = GW_DQ_ALL,
+                  .presence = all_present(o)};
+    int64_t since_ns = gw_node_tick(n);
+    const uint64_t waited_ns = source_waited_ns(n);
+    int err = n->kind->next(n->self, port, &p);
+    since_ns += (int64_t)(source_waited_ns(n) - waited_ns); /* no work of its own */
+    gw_node_stepped(n, since_ns);
+    GW_TRY(err);
     if (!o->started)
         o->end = p.sample0;
     if (!n->first_ns)
@@ -348,13 +267,13 @@ static int next_piece(gw_node *n, int port)
 /* The port whose next block is complete first. So ports advance together in stream time: a stage that aligns
  * them never starves on one while the source waits for credit on another, and at real time no port waits
  * for the end of another's longer block. */
-static int port_due(const gw_node *n, const bool *done)
+static int port_due(const gw_node *n, const bool *done, const bool *idle)
 {
     int next = -1;
     int64_t earliest_ns = INT64_MAX;
     for (int port = 0; port < n->n_out; port++) {
         const gw_output *o = &n->out[port];
-        if (done[port])
+        if (done[port] || idle[port])
             continue;
         const int64_t block = o->spec.block_samples;
         const int64_t at =
@@ -370,66 +289,93 @@ static int port_due(const gw_node *n, const bool *done)
 
 static int run_source(gw_node *n)
 {
-    bool done[GW_MAX_PORTS] = {false};
-    for (int port; (port = port_due(n, done)) >= 0 && !gw_graph_stopping(n->graph);) {
-        int err = next_piece(n, port);
+    bool done[GW_MAX_PORTS] = {false}, idle[GW_MAX_PORTS] = {false};
+    bool some_idle = false;
+    while (!gw_graph_stopping(n->graph)) {
+        const int port = port_due(n, done, idle);
+        if (port < 0 && !some_idle)
+            return GW_OK;
+        if (port >= 0 && some_idle && !gw_output_try(&n->out[port])) {
+            idle[port] = true; /* what it would wait for may be waiting for the port that has nothing */
+            continue;
+        }
+        int err = port < 0 ? gw_node_pump(n) : next_piece(n, port);
+        if (err == GW_ECANCELED)
+            return GW_OK;
         if (err == GW_EEND)
             done[port] = true;
-        else if (err == GW_ECANCELED)
-            return GW_OK;
-        else
+        else if (err != GW_EAGAIN)
             GW_TRY(err);
+        some_idle = err == GW_EAGAIN;
+        if (some_idle) /* nothing for this port now: the others have their turn */
+            idle[port] = true;
+        else
+            memset(idle, 0, sizeof idle);
     }
     return GW_OK;
 }
 
-static int sink_block(gw_node *n, int port, const gw_block *b)
+static int sink_arrival(gw_node *n, int port, const gw_arrival *a)
 {
-    const gw_header *h = &b->hdr;
     const gw_input *in = &n->in[port];
-    atomic_store_explicit(&n->count.data_ns,
-                          gw_sample_to_ns(h->sample0 + h->n_samples + (int64_t)h->gap_samples, in->spec->rate,
-                                          in->spec->phase_ns),
-                          memory_order_relaxed);
-    if (h->flags & GW_FLAG_GAP) {
-        const gw_hole hole = hole_of(b);
-        return call_gap(n, port, &hole);
+    gw_node_reached(n, gw_input_ns(in, a->block ? a->block->hdr.sample0 : a->hole.sample0),
+                    gw_input_ns(in, in->end));
+    if (!a->block)
+        return gw_node_gap(n, port, a);
+    const gw_view v = view_of(a);
+    const int64_t since_ns = gw_node_tick(n);
+    int err = n->kind->take(n->self, port, &v);
+    gw_node_stepped(n, since_ns);
+    return err;
+}
+
+/* All events that are there; GW_EEND when no feed can bring more. */
+static int sink_events(gw_node *n, bool *progress)
+{
+    int open = 0;
+    for (int i = 0; i < n->n_feeds_in; i++) {
+        gw_feed *f = n->feed_in[i];
+        gw_event e;
+        gw_timebase t;
+        int err = GW_EEND;
+        while (!f->ended && (err = gw_feed_take(f, &e)) == GW_OK) {
+            *progress = true;
+            if (!f->from->here && !n->timebase.anchor_wall_ns && gw_receiver_timebase(f->receiver, &t))
+                gw_graph_adopt_timebase(n->graph, &t, false);
+            gw_count_add(&n->count.events, 1);
+            const int64_t since_ns = gw_node_tick(n);
+            err = n->kind->event(n->self, &e);
+            gw_node_stepped(n, since_ns);
+            GW_TRY(err);
+        }
+        if (err != GW_EAGAIN && err != GW_EEND)
+            return err;
+        f->ended |= !f->from->here && gw_graph_past_grace(n->graph);
+        open += !f->ended;
     }
-    const gw_view v = view_of(b);
-    return n->kind->take(n->self, port, &v);
+    return open ? GW_OK : GW_EEND;
 }
 
 static int run_sink(gw_node *n)
 {
     for (;;) {
-        bool progress = false, open = n->feeds_in > 0;
-        gw_event e;
-        while (n->feed_in && n->feeds_in > 0) {
-            int err = gw_feed_take(n->feed_in, &e);
-            if (err == GW_EAGAIN)
-                break;
+        bool progress = false;
+        gw_mailbox_serve(&n->mail, n->kind->command, n->self);
+        int err = sink_events(n, &progress);
+        if (err != GW_EEND)
             GW_TRY(err);
-            progress = true;
-            if (e.phase == GW_PHASE_END) {
-                n->feeds_in--;
-                continue;
-            }
-            atomic_fetch_add_explicit(&n->count.events, 1, memory_order_relaxed);
-            GW_TRY(n->kind->event(n->self, &e));
-        }
+        bool open = err == GW_OK;
         for (int i = 0; i < n->n_in; i++) {
             gw_input *in = &n->in[i];
-            if (in->ended)
-                continue;
-            gw_block *b;
-            int err = gw_input_next(in, &b);
+            gw_arrival a;
+            err = gw_input_next(in, &a);
             open |= !in->ended;
             if (err == GW_EAGAIN || err == GW_EEND)
                 continue;
             GW_TRY(err);
             progress = true;
-            err = sink_block(n, i, b);
-            int done = gw_receiver_done(in->link, &b);
+            err = sink_arrival(n, i, &a);
+            int done = gw_input_done(in, &a);
             GW_TRY(err);
             GW_TRY(done);
         }
@@ -442,30 +388,6 @@ static int run_sink(gw_node *n)
 
 /* -- a node's life ----------------------------------------------------------------------------------- */
 
-static int open_links(gw_node *n)
-{
-    void *zmq = gw_graph_zmq(n->graph);
-    for (int i = 0; i < n->n_in; i++)
-        GW_TRY(gw_input_open(&n->in[i], zmq));
-    for (int o = 0; o < n->n_out; o++) {
-        for (int k = 0; k < n->out[o].n_links; k++) {
-            struct gw_output_link *l = &n->out[o].link[k];
-            const gw_link_conf c = {.zmq = zmq,
-                                    .address = l->to->address,
-                                    .spec = &n->out[o].spec,
-                                    .credit = l->to->credit,
-                                    .on_full = l->to->on_full,
-                                    .gaps = l->gaps};
-            GW_TRY(gw_sender_open(&l->link, &c));
-        }
-    }
-    for (int i = 0; i < n->n_feeds_out; i++)
-        GW_TRY(gw_feed_push_open(&n->feed_out[i], zmq, n->feed_out_address[i]));
-    if (n->feeds_in)
-        GW_TRY(gw_feed_pull_open(&n->feed_in, zmq, n->feed_in_address));
-    return GW_OK;
-}
-
 static int work(gw_node *n)
 {
     switch (n->kind->role) {
@@ -474,7 +396,7 @@ static int work(gw_node *n)
     case GW_SINK:
         return run_sink(n);
     case GW_STAGE:
-        GW_TRY(n->in[0].hop ? run_hops(n) : run_blocks(n));
+        GW_TRY(n->in[0].hop ? gw_node_run_hops(n) : run_blocks(n));
         return drain_stage(n);
     }
     return GW_EBUG;
@@ -489,22 +411,36 @@ static bool is_side_branch(const gw_node *n)
 /* A sink that failed takes no more events; each that still comes is at least said. */
 static void mourn_events(gw_node *n)
 {
-    while (n->feed_in && n->feeds_in > 0) {
-        gw_event e;
-        int err = gw_feed_take(n->feed_in, &e);
-        if (err == GW_EAGAIN) {
-            zmq_pollitem_t item = {.socket = n->feed_in, .events = ZMQ_POLLIN};
-            (void)zmq_poll(&item, 1, GW_POLL_MS);
-        } else if (err != GW_OK) {
-            return;
-        } else if (e.phase == GW_PHASE_END) {
-            n->feeds_in--;
-        } else if (e.phase != GW_PHASE_INJECTION) {
-            gw_log(GW_LOG_ERROR, n->name,
-                   "not taken after the failure: event %s %s, GPS %.3f, statistic %.3f", e.id,
-                   gw_phase_text(e.phase), (double)e.gps_ns / 1e9, e.statistic);
+    for (int i = 0; i < n->n_feeds_in; i++) {
+        gw_feed *f = n->feed_in[i];
+        while (!f->ended) {
+            gw_event e;
+            int err = gw_feed_take(f, &e);
+            if (err == GW_EAGAIN && !(!f->from->here && gw_graph_past_grace(n->graph)))
+                (void)zmq_poll(n->item, gw_receiver_poll(f->receiver, n->item, n->max_items), GW_POLL_MS);
+            else if (err != GW_OK)
+                break;
+            else if (e.phase != GW_PHASE_INJECTION)
+                gw_log(GW_LOG_ERROR, n->name,
+                       "not taken after the failure: event %s %s, GPS %.3f, statistic %.3f", e.id,
+                       gw_phase_text(e.phase), (double)e.gps_ns / 1e9, e.statistic);
         }
     }
+}
+
+static void close_stage(gw_node *n)
+{
+    if (n->kind->close)
+        n->kind->close(n->self);
+}
+
+static void close_inputs(gw_node *n)
+{
+    for (int i = 0; i < n->n_in; i++)
+        gw_input_close(&n->in[i]);
+    mourn_events(n);
+    for (int i = 0; i < n->n_feeds_in; i++)
+        gw_receiver_close(&n->feed_in[i]->receiver);
 }
 
 void *gw_node_run(void *arg)
@@ -516,37 +452,37 @@ void *gw_node_run(void *arg)
     gw_err_clear();
     n->env.node = n;
     n->lost_until_hop = INT64_MIN;
-    int err = open_links(n);
+    n->opened_ns = gw_monotonic_ns();
+    atomic_store_explicit(&n->count.tid, (int)gettid(), memory_order_relaxed);
+    gw_placement_fit(&n->place, n->name);
+    gw_placement_apply(&n->place, n->name);
+    for (int o = 0; o < n->n_out; o++)
+        gw_placement_move_pool(&n->place, n->name, n->out[o].pool);
+    int err = gw_node_open_links(n);
     if (err == GW_OK && n->kind->open)
         err = n->kind->open(n->self, &n->env);
     if (err != GW_OK)
         gw_graph_fail(n->graph, n, err, false);
+    const bool sink = n->kind->role == GW_SINK;
+    bool closed = false;
     if (gw_graph_opened(n->graph, err == GW_OK)) {
         err = work(n);
         if (err != GW_OK && err != GW_EPEER && err != GW_ECANCELED)
             gw_graph_fail(n->graph, n, err, is_side_branch(n));
-        const gw_event end = {.phase = GW_PHASE_END};
-        (void)gw_env_emit(&n->env, &end);
+        gw_mailbox_close(&n->mail);
+        if (sink) /* first, for it may still hold on to blocks: they are worked off now */
+            close_stage(n);
+        closed = sink;
         /* Inputs first: a producer may be waiting for this BYE while we wait for our own. */
-        for (int i = 0; i < n->n_in; i++)
-            gw_input_close(&n->in[i]);
+        close_inputs(n);
         for (int o = 0; o < n->n_out; o++)
             gw_block_unref(&n->out[o].slab);
-        mourn_events(n);
         err = gw_node_goodbye(n);
         if (err != GW_OK)
             gw_graph_fail(n->graph, n, err, false);
     }
-    if (n->kind->close)
-        n->kind->close(n->self);
-    for (int i = 0; i < n->n_in; i++)
-        if (n->in[i].link)
-            gw_input_close(&n->in[i]);
-    for (int o = 0; o < n->n_out; o++)
-        for (int k = 0; k < n->out[o].n_links; k++)
-            gw_sender_close(&n->out[o].link[k].link);
-    for (int i = 0; i < n->n_feeds_out; i++)
-        gw_feed_close(&n->feed_out[i]);
-    gw_feed_close(&n->feed_in);
+    if (!closed)
+        close_stage(n);
+    gw_node_close_links(n);
     return NULL;
 }

@@ -22,14 +22,6 @@ enum { GW_MAX_PORTS = 16 };
 
 typedef enum gw_role { GW_SOURCE, GW_STAGE, GW_SINK } gw_role;
 
-/* Stream time against the wall. pace > 0: stream time `anchor_data_ns` is due at GPS wall time
- * `anchor_wall_ns` and stream time runs `pace` times as fast. pace 0: as fast as it goes. Set once per
- * graph, by the first source that calls gw_env_start(). */
-typedef struct gw_timebase {
-    double pace;
-    int64_t anchor_wall_ns, anchor_data_ns;
-} gw_timebase;
-
 /* What the runner lends to a running stage. Use it only in the stage's own calls. */
 typedef struct gw_env gw_env;
 const char *gw_env_name(const gw_env *env); /* "whiten.H1" */
@@ -39,7 +31,10 @@ void gw_env_start(gw_env *env, double pace, int64_t data_ns);
 gw_timebase gw_env_timebase(const gw_env *env);
 /* Waits until stream time `data_ns` is due (at once when pace is 0). GW_ECANCELED when stopped. */
 int gw_env_wait_until(gw_env *env, int64_t data_ns);
-/* Sends an event to every sink that listens. Never waits. Only where makes_events is set. */
+/* Sources: of the time in next(), so much was spent waiting for something to come in (counted as such). */
+void gw_env_waited(gw_env *env, int64_t ns);
+/* Sends an event to every sink that listens; waits where one has not taken the last 128, so that none is lost. Only
+ * where makes_events is set. */
 int gw_env_emit(gw_env *env, const gw_event *e);
 /* Says that the input is bad but work goes on: logs one line; the run will end with exit status 2. */
 void gw_env_bad_input(gw_env *env, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -54,6 +49,8 @@ typedef struct gw_plan {
     /* to be said */
     uint32_t hop[GW_MAX_PORTS];     /* samples of input i a step; 0 = blocks as they come (zero copy) */
     uint32_t history[GW_MAX_PORTS]; /* samples of input i before the hop */
+    int64_t keep_ns[GW_MAX_PORTS];  /* sinks: references (gw_block_ref on a view's block) that this much of
+                                       input i may be under at any time, beyond the block at hand */
     int n_out;
     gw_spec out[GW_MAX_PORTS]; /* zeroed; name and stream_id are filled by the graph afterwards; a
                                   per-stream stage's out[0].detector is copied from its input if empty */
@@ -71,6 +68,10 @@ typedef struct gw_view {
     int64_t sample0;           /* of the hop's first sample */
     uint64_t dq;               /* holds for every sample of the hop */
     uint32_t flags;            /* GW_FLAG_INJECTION, GW_FLAG_REPLAY if set on any sample of the hop */
+    const uint8_t *presence;   /* a bit a channel (gw_present), 1 = present in all of hop and history; NULL =
+                                  all. Only kinds with takes_presence ever see it set */
+    gw_block *block;           /* sinks, and stages with hop 0: the block itself; a sink may keep it by
+                                  gw_block_ref within what plan's keep_ns allows */
     int64_t due_ns, ingest_ns; /* of the newest block in the hop */
 } gw_view;
 
@@ -87,6 +88,7 @@ typedef struct gw_out {
     gw_gap_reason reason; /* ... for this reason */
     uint64_t dq;          /* preset to the AND of the inputs' */
     uint32_t flags;       /* preset to the OR of the inputs' */
+    uint8_t *presence;    /* [(channels + 7) / 8], preset to all ones: clear the bit of an absent channel */
 } gw_out;
 
 /* A source's next piece. */
@@ -99,6 +101,7 @@ typedef struct gw_piece {
     int64_t sample0;
     uint64_t dq;
     uint32_t flags;
+    uint8_t *presence; /* [(channels + 7) / 8], preset to all ones: clear the bit of an absent channel */
 } gw_piece;
 
 /* A hole on input `port`: [sample0, sample0 + samples). */
@@ -115,13 +118,15 @@ typedef struct gw_kind {
     gw_role role;
     bool per_stream;   /* one instance for each incoming stream, with one input and one output each */
     bool takes_events; /* a sink that listens to event feeds */
+    bool takes_presence; /* minds absent channels itself; without it a hop that lacks a channel is a hole */
     bool makes_events;
     size_t state_size;
     int (*configure)(void *self, gw_conf *conf);
     int (*plan)(void *self, gw_plan *plan);
     int (*open)(void *self, gw_env *env);
     /* Sources: fill the next piece of output `port`. The runner asks the port whose next block is
-     * complete first. GW_EEND when this port is done. May wait with gw_env_wait_until. */
+     * complete first. GW_EEND when this port is done. May wait with gw_env_wait_until. GW_EAGAIN, after a wait of
+     * at most 50 ms: nothing for this port yet; other ports may be asked before it is asked again. */
     int (*next)(void *self, int port, gw_piece *piece);
     /* Stages: one aligned hop, in[n_in] -> out[n_out]. Neither sleeps, allocates nor logs per hop. */
     int (*step)(void *self, const gw_view *in, gw_out *out);
@@ -129,12 +134,16 @@ typedef struct gw_kind {
     int (*take)(void *self, int port, const gw_view *in);
     /* Sinks with takes_events. */
     int (*event)(void *self, const gw_event *e);
-    /* Optional. Stages: forget what spans time, once per hole (port -1 when several are involved).
+    /* Optional. Stages: forget what spans time, once per hole (port -1 when several are involved), and, with a hole
+     * of no samples, when the sender in another process has begun anew.
      * Sinks: every hole of every input. */
     int (*gap)(void *self, int port, const gw_hole *hole);
     /* Optional, at the end of the stream. Stages: out[n_out] as in step, called again until nothing is
      * filled. Sinks: out is NULL; flush. */
     int (*drain)(void *self, gw_out *out);
+    /* Optional, sinks: a command from outside (`gwstream dump`), as "dump SECONDS PATH", between two blocks and in the
+     * sink's own thread. Writes one line of answer, without a newline; what it returns says whether it is an error. */
+    int (*command)(void *self, const char *words, char *answer, size_t n);
     void (*close)(void *self); /* optional */
 } gw_kind;
 

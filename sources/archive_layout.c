@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Which layout an archived HDF5 file has, and its channels: names, detectors, rates, times. Called by
- * archive.c under the HDF5 lock. Reads no samples; data quality is in archive_quality.c. */
+ * archive.c under the HDF5 lock. Reads no samples; what recordings add is in archive_recorded.c, data quality
+ * in archive_quality.c. */
 #include "sources/archive_layout.h"
 #include "pipeline/hdf5_lock.h"
 #include "sources/hdf5_read.h"
@@ -21,17 +22,24 @@ static const struct layout {
     bool step_is_rate;
 } layouts[] = {{"x0", "dx", false}, {"t0", "sample_rate", true}, {"start_time", "delta_t", false}};
 
+void gw_archive_channel_free(gw_archive_channel *c)
+{
+    free(c->path);
+    free(c->run);
+    free(c->absence);
+    free(c->present);
+    free(c->names);
+}
+
 void gw_archive_list_free(gw_archive_list *list)
 {
-    for (int i = 0; i < list->n; i++) {
-        free(list->channel[i].path);
-        free(list->channel[i].run);
-    }
+    for (int i = 0; i < list->n; i++)
+        gw_archive_channel_free(&list->channel[i]);
     free(list->channel);
     *list = (gw_archive_list){0};
 }
 
-static int add_channel(gw_archive_list *list, const char *path, gw_archive_channel **c)
+int gw_archive_add(gw_archive_list *list, const char *path, gw_archive_channel **c)
 {
     if (list->n == list->room) {
         int room = list->room ? list->room * 2 : 4;
@@ -45,7 +53,7 @@ static int add_channel(gw_archive_list *list, const char *path, gw_archive_chann
     if (!copy)
         return gw_fail(GW_ENOMEM, "%s", path);
     *c = &list->channel[list->n++];
-    **c = (gw_archive_channel){.path = copy, .dtype = GW_F64, .chunk_samples = 1};
+    **c = (gw_archive_channel){.path = copy, .dtype = GW_F64, .chunk_samples = 1, .n_channels = 1};
     return GW_OK;
 }
 
@@ -120,7 +128,7 @@ static void detector_of_file(const char *path, char detector[8])
     detector_of(site, detector);
 }
 
-static void set_group(gw_archive_channel *c)
+void gw_archive_set_group(gw_archive_channel *c)
 {
     const char *colon = strchr(c->name, ':');
     if (c->detector[0])
@@ -140,6 +148,7 @@ static int describe_dataset(hid_t dataset, gw_archive_channel *c)
     GW_TRY(gw_hdf5_length(dataset, &c->n_samples));
     if (c->n_samples == 0)
         return gw_fail(GW_EFORMAT, "holds no samples");
+    c->n_data = c->n_samples;
     hid_t create = H5Dget_create_plist(dataset);
     hsize_t chunk = 1;
     if (create >= 0 && H5Pget_layout(create) == H5D_CHUNKED && H5Pget_chunk(create, 1, &chunk) == 1 &&
@@ -181,7 +190,7 @@ static int gwosc_strain(hid_t file, hid_t strain, const char *path, gw_archive_c
                        name);
     snprintf(c->name, sizeof c->name, "%s:STRAIN", c->detector);
     snprintf(c->unit, sizeof c->unit, "strain");
-    set_group(c);
+    gw_archive_set_group(c);
     return gw_archive_gwosc_quality(file, start_s, c);
 }
 
@@ -189,6 +198,7 @@ static int gwosc_strain(hid_t file, hid_t strain, const char *path, gw_archive_c
 
 struct walk {
     gw_archive_list *list;
+    bool recording; /* the file is one of ours: it may be that nothing has come yet */
     int err, others;
     char seen[160]; /* names of other datasets, for the complaint */
 };
@@ -198,7 +208,7 @@ static int channel_dataset(hid_t dataset, const char *path, const struct layout 
     gw_archive_channel *c;
     double start_s = 0, step = 0;
     bool found;
-    GW_TRY(add_channel(list, path, &c));
+    GW_TRY(gw_archive_add(list, path, &c));
     GW_TRY(describe_dataset(dataset, c));
     GW_TRY(gw_hdf5_attr_double(dataset, l->start, &start_s, NULL));
     GW_TRY(gw_hdf5_attr_double(dataset, l->step, &step, NULL));
@@ -213,7 +223,7 @@ static int channel_dataset(hid_t dataset, const char *path, const struct layout 
         detector_of(text, c->detector);
     }
     GW_TRY(gw_hdf5_attr_text(dataset, "unit", c->unit, sizeof c->unit, &found));
-    set_group(c);
+    gw_archive_set_group(c);
     return gw_archive_all_good(c);
 }
 
@@ -221,6 +231,9 @@ static int look_at_dataset(hid_t dataset, const char *path, struct walk *w)
 {
     char xunit[16];
     bool found;
+    int64_t n;
+    if (w->recording && gw_hdf5_length(dataset, &n) == GW_OK && n == 0)
+        return GW_OK;
     GW_TRY(gw_hdf5_attr_text(dataset, "xunit", xunit, sizeof xunit, &found));
     bool in_time = !found || !strcmp(xunit, "s") || !strcmp(xunit, "second"); /* a spectrum has Hz */
     for (size_t i = 0; i < sizeof layouts / sizeof *layouts && in_time; i++)
@@ -248,127 +261,16 @@ static herr_t visit(hid_t root, const char *name, const H5O_info_t *info, void *
 
 static int per_channel(hid_t file, gw_archive_list *list)
 {
-    struct walk w = {.list = list};
+    struct walk w = {.list = list, .recording = H5Lexists(file, "gwstream", H5P_DEFAULT) > 0};
     if (H5Ovisit2(file, H5_INDEX_NAME, H5_ITER_INC, visit, &w, H5O_INFO_BASIC) < 0 && w.err == GW_OK)
         return gw_fail(GW_EFORMAT, "%s", gw_hdf5_reason());
     GW_TRY(w.err);
-    if (list->n)
+    if (list->n || w.recording)
         return GW_OK;
     if (w.others)
         return gw_fail(GW_EFORMAT, "holds no strain: found %s%s; %s", w.seen, w.others > 4 ? ", ..." : "",
                        EXPECTED);
     return gw_fail(GW_EFORMAT, "holds no dataset; %s", EXPECTED);
-}
-
-/* ---- what our recordings add ---- */
-
-/* The exact grid, where x0 and dx are rounded. They must still agree, or somebody has rewritten the
- * dataset and left our group behind. */
-static int exact_grid(hid_t group, gw_archive_channel *c)
-{
-    int64_t num = 0, den = 0, phase_ns = 0, sample0 = 0;
-    GW_TRY(gw_hdf5_attr_int(group, "rate_num", &num, NULL));
-    GW_TRY(gw_hdf5_attr_int(group, "rate_den", &den, NULL));
-    GW_TRY(gw_hdf5_attr_int(group, "phase_ns", &phase_ns, NULL));
-    GW_TRY(gw_hdf5_attr_int(group, "sample0", &sample0, NULL));
-    const gw_rate rate = {(uint32_t)num, (uint32_t)den};
-    bool agrees = num > 0 && num <= UINT32_MAX && den > 0 && den <= UINT32_MAX &&
-                  fabs(gw_rate_hz(rate) / gw_rate_hz(c->rate) - 1) < 1e-9 &&
-                  llabs(phase_ns) < INT64_C(9000000000000000000) / 2;
-    if (agrees) {
-        double here_s = (double)gw_sample_to_ns(c->sample0, c->rate, c->phase_ns) * 1e-9;
-        double there_s = (double)sample0 / gw_rate_hz(rate) + (double)phase_ns * 1e-9;
-        agrees = fabs(here_s - there_s) < 1e-6 + 0.01 / gw_rate_hz(rate);
-    }
-    if (!agrees)
-        return gw_fail(
-            GW_EFORMAT,
-            "%s: its x0 and dx are not those that were recorded; delete the group /gwstream to use them",
-            c->path);
-    c->rate = rate;
-    c->phase_ns = phase_ns;
-    c->sample0 = sample0;
-    return GW_OK;
-}
-
-static bool is_float32(hid_t dataset)
-{
-    hid_t type = H5Dget_type(dataset);
-    bool is = type >= 0 && H5Tget_class(type) == H5T_FLOAT && H5Tget_size(type) == 4;
-    if (type >= 0)
-        H5Tclose(type);
-    return is;
-}
-
-static int recorded_channel(hid_t file, hid_t group, const char *stream, gw_archive_channel *c)
-{
-    char detector[8];
-    bool found;
-    GW_TRY(exact_grid(group, c));
-    GW_TRY(gw_hdf5_attr_text(group, "detector", detector, sizeof detector, &found));
-    memcpy(c->detector, detector, sizeof detector);
-    GW_TRY(gw_hdf5_attr_text(group, "unit", c->unit, sizeof c->unit, &found));
-    GW_TRY(gw_hdf5_attr_text(group, "whitening", c->whitening, sizeof c->whitening, &found));
-    snprintf(c->stream, sizeof c->stream, "%s", stream);
-    set_group(c);
-    hid_t dataset = gw_hdf5_open_dataset(file, c->path);
-    if (dataset >= 0 && is_float32(dataset))
-        c->dtype = GW_F32;
-    if (dataset >= 0)
-        H5Oclose(dataset);
-    return gw_archive_recorded_quality(group, c);
-}
-
-enum { PATH_BYTES = 2 * GW_NAME_BYTES };
-
-static int recorded_stream(hid_t file, hid_t group, const char *stream, gw_archive_list *list)
-{
-    int count = 0, err = GW_OK;
-    hid_t paths = gw_hdf5_open_dataset(group, "paths");
-    if (paths < 0)
-        return gw_fail(GW_EFORMAT, "dataset paths is missing");
-    char(*path)[PATH_BYTES] = calloc((size_t)list->n, sizeof *path);
-    err = path ? gw_hdf5_texts(paths, path[0], sizeof *path, list->n, &count) : gw_fail(GW_ENOMEM, "paths");
-    H5Oclose(paths);
-    for (int i = 0; i < count && err == GW_OK; i++) {
-        int k = 0; /* a dataset may have been deleted since: then it is not in the list */
-        while (k < list->n && strcmp(list->channel[k].path, path[i]) != 0)
-            k++;
-        if (k < list->n)
-            err = recorded_channel(file, group, stream, &list->channel[k]);
-    }
-    free(path);
-    return err;
-}
-
-static int recorded_streams(hid_t file, gw_archive_list *list)
-{
-    if (H5Lexists(file, "gwstream", H5P_DEFAULT) <= 0)
-        return GW_OK;
-    hid_t root = H5Gopen2(file, "gwstream", H5P_DEFAULT);
-    H5G_info_t info;
-    int64_t version = 0;
-    int err = GW_OK;
-    if (root < 0 || H5Gget_info(root, &info) < 0)
-        err = gw_fail(GW_EFORMAT, "gwstream: %s", gw_hdf5_reason());
-    else if ((err = gw_hdf5_attr_int(root, "version", &version, NULL)) == GW_OK && version != 1)
-        err =
-            gw_fail(GW_ENOTSUP, "gwstream: recording of version %" PRId64 ", this program reads 1", version);
-    for (hsize_t i = 0; err == GW_OK && i < info.nlinks; i++) {
-        char name[GW_NAME_BYTES];
-        if (H5Lget_name_by_idx(root, ".", H5_INDEX_NAME, H5_ITER_INC, i, name, sizeof name, H5P_DEFAULT) < 0)
-            name[0] = '\0';
-        hid_t group = H5Gopen2(root, name, H5P_DEFAULT);
-        err = group < 0 ? gw_fail(GW_EFORMAT, "%s", gw_hdf5_reason())
-                        : recorded_stream(file, group, name, list);
-        if (group >= 0)
-            H5Gclose(group);
-        if (err < 0)
-            gw_fail_at(err, "gwstream/%s", name);
-    }
-    if (root >= 0)
-        H5Gclose(root);
-    return err;
 }
 
 int gw_archive_layout(hid_t file, const char *path, gw_archive_list *list)
@@ -378,12 +280,12 @@ int gw_archive_layout(hid_t file, const char *path, gw_archive_list *list)
         if (strain < 0)
             return gw_fail(GW_EFORMAT, "strain/Strain: is not a dataset");
         gw_archive_channel *c;
-        int err = add_channel(list, "strain/Strain", &c);
+        int err = gw_archive_add(list, "strain/Strain", &c);
         if (err == GW_OK)
             err = gwosc_strain(file, strain, path, c);
         H5Oclose(strain);
         return err < 0 ? gw_fail_at(err, "strain/Strain") : GW_OK;
     }
     GW_TRY(per_channel(file, list));
-    return recorded_streams(file, list);
+    return gw_archive_recorded(file, list);
 }

@@ -206,46 +206,132 @@ static int read_rows(hid_t group, row **rows, int64_t *n)
     return err;
 }
 
-/* The rows tile what was recorded. A recording that was killed may have more samples than rows or the other
- * way round: what has no row is a hole, what has no sample is left out. */
+/* A stretch of `r` up to `end`, seen from the first row; where the dataset does not reach it is a hole. */
+static int add_part(gw_archive_channel *c, size_t *room, gw_archive_run r, int64_t from, int64_t end)
+{
+    const int64_t lo = -c->skip, hi = c->n_data - c->skip; /* the dataset */
+    const gw_archive_run hole = {.dq = GW_DQ_ALL, .gap = GW_GAP_ABSENT};
+    const bool needs_data = r.gap == GW_GAP_NONE;
+    gw_archive_run before = hole, after = hole;
+    before.end = !needs_data || lo <= from ? from : lo < end ? lo : end;
+    r.end = !needs_data || hi >= end ? end : hi > before.end ? hi : before.end;
+    after.end = end;
+    if (before.end > from)
+        GW_TRY(add_run(c, room, before));
+    if (r.end > before.end)
+        GW_TRY(add_run(c, room, r));
+    return after.end > r.end ? add_run(c, room, after) : GW_OK;
+}
+
+/* The rows tile what was recorded: a stretch without a row is a hole (nothing is known of it), and so is a
+ * row without its samples. */
 static int runs_of_rows(const row *rows, int64_t n, gw_archive_channel *c)
 {
     size_t room = 0;
-    int64_t row_end = 0, at = 0; /* of the rows so far, and of what became runs */
+    int64_t at = 0;
     free(c->run);
     c->run = NULL;
     c->n_runs = 0;
-    for (int64_t i = 0; i <= n; i++) {
+    c->n_samples = 0;
+    if (n == 0)
+        return GW_OK;
+    const int64_t base = rows[0].sample0;
+    if (__builtin_sub_overflow(base, c->sample0, &c->skip) || llabs(c->skip / 2) > INT64_MAX / 8)
+        return gw_fail(GW_EFORMAT, "dq: sample0 %" PRId64 " is absurd", base);
+    c->sample0 = base;
+    for (int64_t i = 0; i < n; i++) {
         const row *r = &rows[i];
-        int64_t from = c->n_samples, end = c->n_samples;
-        if (i < n && (r->n_samples < 1 || __builtin_sub_overflow(r->sample0, c->sample0, &from) ||
-                      __builtin_add_overflow(from, r->n_samples, &end) || from < row_end))
+        int64_t from, end;
+        if (r->n_samples < 1 || __builtin_sub_overflow(r->sample0, base, &from) || from < at ||
+            __builtin_add_overflow(from, r->n_samples, &end) || end > INT64_MAX / 4 ||
+            ((double)base + (double)end) / gw_rate_hz(c->rate) + (double)c->phase_ns * 1e-9 > 9e9)
             return gw_fail(GW_EFORMAT,
                            "dq: row %" PRId64 " (sample0 %" PRId64 ", %" PRId64 " samples) is out of order",
                            i, r->sample0, r->n_samples);
-        row_end = end;
-        if (from > c->n_samples)
-            from = c->n_samples;
-        if (from > at) {
-            const gw_archive_run hole = {.end = from, .dq = GW_DQ_ALL, .gap = GW_GAP_ABSENT};
+        const gw_archive_run hole = {.end = from, .dq = GW_DQ_ALL, .gap = GW_GAP_ABSENT};
+        if (from > at)
             GW_TRY(add_run(c, &room, hole));
-        }
-        if (end > c->n_samples)
-            end = c->n_samples;
-        if (i < n && end > from) {
-            const bool known = r->gap_reason < GW_GAP_REASON_COUNT;
-            const gw_archive_run run = {.end = end,
-                                        .dq = r->dq,
-                                        .flags = r->flags & GW_FLAG_INJECTION,
-                                        .gap = known ? (gw_gap_reason)r->gap_reason : GW_GAP_ABSENT};
-            GW_TRY(add_run(c, &room, run));
-        }
-        at = end > at ? end : at;
+        const bool known = r->gap_reason < GW_GAP_REASON_COUNT;
+        const gw_archive_run run = {.dq = r->dq,
+                                    .flags = r->flags & GW_FLAG_INJECTION,
+                                    .gap = known ? (gw_gap_reason)r->gap_reason : GW_GAP_ABSENT};
+        GW_TRY(add_part(c, &room, run, from, end));
+        at = end;
     }
+    c->n_samples = at;
     return GW_OK;
 }
 
-int gw_archive_recorded_quality(hid_t group, gw_archive_channel *c)
+/* ---- absent channels ---- */
+
+static hid_t absence_type(uint32_t channels)
+{
+    const hsize_t bytes = (channels + 7) / 8;
+    hid_t bits = H5Tarray_create2(H5T_NATIVE_UINT8, 1, &bytes);
+    hid_t t = bits < 0 ? -1 : H5Tcreate(H5T_COMPOUND, 2 * sizeof(int64_t) + bytes);
+    if (t >= 0) {
+        H5Tinsert(t, "sample0", 0, H5T_NATIVE_INT64);
+        H5Tinsert(t, "n_samples", sizeof(int64_t), H5T_NATIVE_INT64);
+        H5Tinsert(t, "present", 2 * sizeof(int64_t), bits);
+    }
+    if (bits >= 0)
+        H5Tclose(bits);
+    return t;
+}
+
+static int absences_of_rows(const char *rows, int64_t n, uint32_t channels, gw_archive_channel *c)
+{
+    const size_t bits = (channels + 7) / 8, bytes = 2 * sizeof(int64_t) + bits;
+    c->absence = calloc((size_t)n, sizeof *c->absence);
+    c->present = malloc((size_t)n * bits);
+    if (!c->absence || !c->present)
+        return gw_fail(GW_ENOMEM, "absent: %" PRId64 " rows", n);
+    int64_t at = INT64_MIN;
+    for (int64_t i = 0; i < n; i++) {
+        int64_t span[2], from, end;
+        memcpy(span, rows + (size_t)i * bytes, sizeof span);
+        if (span[1] < 1 || __builtin_sub_overflow(span[0], c->sample0, &from) || from < at ||
+            __builtin_add_overflow(from, span[1], &end))
+            return gw_fail(GW_EFORMAT,
+                           "absent: row %" PRId64 " (sample0 %" PRId64 ", %" PRId64
+                           " samples) is out of order",
+                           i, span[0], span[1]);
+        uint8_t *present = c->present + (size_t)i * bits;
+        memcpy(present, rows + (size_t)i * bytes + sizeof span, bits);
+        c->absence[i] = (gw_archive_absence){from, end, present};
+        at = end;
+    }
+    c->n_absences = (size_t)n;
+    return GW_OK;
+}
+
+static int read_absences(hid_t group, uint32_t channels, gw_archive_channel *c)
+{
+    int64_t n = 0;
+    char *rows = NULL;
+    hid_t dataset = gw_hdf5_open_dataset(group, "absent"), type = -1;
+    if (dataset < 0) /* a recording of an older version */
+        return GW_OK;
+    int err = gw_hdf5_length(dataset, &n);
+    const size_t bytes = 2 * sizeof(int64_t) + (channels + 7) / 8;
+    if (err == GW_OK && n > (int64_t)((size_t)1 << 32) / (int64_t)bytes)
+        err = gw_fail(GW_EFORMAT, "absent: %" PRId64 " rows are absurd", n);
+    if (err == GW_OK && n > 0) {
+        rows = malloc((size_t)n * bytes);
+        type = absence_type(channels);
+        err = !rows ? gw_fail(GW_ENOMEM, "absent: %" PRId64 " rows", n)
+              : type < 0 || H5Dread(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, rows) < 0
+                  ? gw_fail(GW_EFORMAT, "absent: %s", gw_hdf5_reason())
+                  : absences_of_rows(rows, n, channels, c);
+    }
+    free(rows);
+    if (type >= 0)
+        H5Tclose(type);
+    H5Oclose(dataset);
+    return err;
+}
+
+int gw_archive_recorded_quality(hid_t group, uint32_t stream_channels, gw_archive_channel *c)
 {
     row *rows = NULL;
     int64_t n = 0;
@@ -253,5 +339,5 @@ int gw_archive_recorded_quality(hid_t group, gw_archive_channel *c)
     if (err == GW_OK)
         err = runs_of_rows(rows, n, c);
     free(rows);
-    return err;
+    return err < 0 || c->n_samples == 0 ? err : read_absences(group, stream_channels, c);
 }

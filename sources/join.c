@@ -2,10 +2,13 @@
  * Archived files joined into streams. Called by replay.c; knows no YAML and no layout. */
 #include "sources/join.h"
 
+#include <glob.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /* Two files may round the same start differently. */
 enum { PHASE_TOLERANCE_NS = 1000 };
@@ -120,6 +123,7 @@ static int stream_for(gw_join *j, const gw_archive_channel *c, gw_join_stream **
     s->rate = c->rate;
     s->phase_ns = c->phase_ns;
     s->dtype = c->dtype;
+    s->block_samples = c->block_samples;
     return GW_OK;
 }
 
@@ -155,15 +159,16 @@ static int add_channel(gw_join *j, gw_archive *a, int i)
     g->channel = more;
     g->channel[g->n_channels++] = i;
     const gw_archive_channel *first = lane(g, 0);
-    if (c->sample0 != first->sample0 || c->n_samples != first->n_samples ||
-        strcmp(c->stream, first->stream) != 0 || !gw_rate_equal(c->rate, first->rate) ||
-        c->dtype != first->dtype || strcmp(c->whitening, first->whitening) != 0)
+    if ((g->n_channels > 1 && (c->names || first->names)) || c->sample0 != first->sample0 ||
+        c->n_samples != first->n_samples || strcmp(c->stream, first->stream) != 0 ||
+        !gw_rate_equal(c->rate, first->rate) || c->dtype != first->dtype ||
+        strcmp(c->whitening, first->whitening) != 0)
         return gw_fail(GW_EMISMATCH,
                        "%s: %s (%.10g Hz, %" PRId64 " samples) and %s (%.10g Hz, %" PRId64
                        " samples) cannot be one stream %s: %s",
                        gw_archive_path(a), first->path, gw_rate_hz(first->rate), first->n_samples, c->path,
                        gw_rate_hz(c->rate), c->n_samples, s->spec.name, REMEDY);
-    g->start = c->sample0;
+    g->origin = g->start = c->sample0;
     g->end = c->sample0 + c->n_samples;
     return GW_OK;
 }
@@ -185,11 +190,18 @@ static int check_segment(const gw_join_stream *s, const gw_join_segment *g)
         return gw_fail(GW_EMISMATCH,
                        "%s and %s hold %s in two states (raw and whitened, or whitened in two ways)", path(f),
                        path(g), name);
-    for (int i = 0; i < f->n_channels || i < g->n_channels; i++)
+    for (int i = 0; i < f->n_channels || i < g->n_channels; i++) {
         if (i >= f->n_channels || i >= g->n_channels || strcmp(lane(f, i)->name, lane(g, i)->name) != 0)
             return gw_fail(GW_EMISMATCH, "%s and %s do not hold the same channels of %s (%s, %s): %s",
                            path(f), path(g), name, i < f->n_channels ? lane(f, i)->name : "none",
                            i < g->n_channels ? lane(g, i)->name : "none", REMEDY);
+        const gw_archive_channel *x = lane(f, i), *y = lane(g, i);
+        if (!x->names != !y->names || x->n_channels != y->n_channels ||
+            (x->names && memcmp(x->names, y->names, x->n_channels * sizeof *x->names) != 0))
+            return gw_fail(GW_EMISMATCH,
+                           "%s and %s do not hold the same channels of %s (%" PRIu32 ", %" PRIu32 ")",
+                           path(f), path(g), name, x->n_channels, y->n_channels);
+    }
     return GW_OK;
 }
 
@@ -202,11 +214,15 @@ static int by_start(const void *x, const void *y)
 static int finish_spec(gw_join_stream *s)
 {
     const gw_join_segment *g = &s->segment[0];
-    const char **name = malloc((size_t)g->n_channels * sizeof *name);
+    const gw_archive_channel *wide = lane(g, 0)->names ? lane(g, 0) : NULL;
+    const uint32_t n = wide ? wide->n_channels : (uint32_t)g->n_channels;
+    const char **name = malloc(n * sizeof *name);
     if (!name)
-        return gw_fail(GW_ENOMEM, "%d channels of %s", g->n_channels, s->spec.name);
+        return gw_fail(GW_ENOMEM, "%" PRIu32 " channels of %s", n, s->spec.name);
     memcpy(s->spec.unit, lane(g, 0)->unit, sizeof s->spec.unit);
-    for (int i = 0; i < g->n_channels; i++) {
+    for (uint32_t i = 0; wide && i < n; i++)
+        name[i] = wide->names[i];
+    for (int i = 0; !wide && i < g->n_channels; i++) {
         name[i] = lane(g, i)->name;
         if (strcmp(lane(g, i)->unit, s->spec.unit) != 0)
             s->spec.unit[0] = '\0'; /* a stream of witnesses has no one unit */
@@ -214,7 +230,7 @@ static int finish_spec(gw_join_stream *s)
     /* Files written by others seldom say so, but a detector's only channel is its strain. */
     if (!s->spec.unit[0] && g->n_channels == 1 && s->spec.detector[0] && s->spec.dtype == GW_F64)
         snprintf(s->spec.unit, sizeof s->spec.unit, "strain");
-    int err = gw_spec_set_channels(&s->spec, (uint32_t)g->n_channels, name);
+    int err = gw_spec_set_channels(&s->spec, n, name);
     free(name);
     return err;
 }
@@ -226,7 +242,10 @@ static int finish_stream(gw_join_stream *s)
     GW_TRY(finish_spec(s));
     qsort(s->segment, (size_t)s->n_segments, sizeof *s->segment, by_start);
     for (int i = 1; i < s->n_segments; i++) {
-        const gw_join_segment *a = &s->segment[i - 1], *b = &s->segment[i];
+        gw_join_segment *a = &s->segment[i - 1], *b = &s->segment[i];
+        const gw_archive_run *first = lane(b, 0)->run;
+        if (a->end > b->start && first->gap != GW_GAP_NONE && a->end - b->origin <= first->end)
+            b->start = a->end; /* a recorder that ran out of room states as lost what the disk did take */
         if (a->end > b->start)
             return gw_fail(
                 GW_ECONFIG, "%s and %s overlap: both hold %s from GPS %.6f to %.6f; give one of them",
@@ -249,6 +268,7 @@ static int shift_streams(gw_join *j, const gw_join_wish *w)
             const int64_t half_ns = (int64_t)(0.5e9 / gw_rate_hz(s->spec.rate));
             s->shift = gw_sample_at_or_before(w->shift[k].ns + half_ns, s->spec.rate, 0);
             for (int g = 0; g < s->n_segments; g++) {
+                s->segment[g].origin += s->shift;
                 s->segment[g].start += s->shift;
                 s->segment[g].end += s->shift;
             }
@@ -299,19 +319,58 @@ static int by_name(const void *x, const void *y)
     return strcmp(((const gw_join_stream *)x)->spec.name, ((const gw_join_stream *)y)->spec.name);
 }
 
+static int open_archive(gw_join *j, const char *path)
+{
+    gw_archive **more = realloc(j->archive, (size_t)(j->n_archives + 1) * sizeof *more);
+    if (!more)
+        return gw_fail(GW_ENOMEM, "%d files", j->n_archives + 1);
+    j->archive = more;
+    GW_TRY(gw_archive_open(&j->archive[j->n_archives], path));
+    j->n_archives++;
+    return GW_OK;
+}
+
+/* Opens what a pattern stands for. */
+static int open_matching(gw_join *j, const char *entry, const char *pattern)
+{
+    glob_t found = {0};
+    int err = GW_OK, status = glob(pattern, GLOB_BRACE, NULL, &found);
+    if (status == GLOB_NOSPACE)
+        err = gw_fail(GW_ENOMEM, "%s", pattern);
+    else if (status != 0)
+        err = gw_fail(GW_EMISSING, "%s: no such file (nothing matches %s)", entry, pattern);
+    for (size_t i = 0; err == GW_OK && i < found.gl_pathc; i++)
+        err = open_archive(j, found.gl_pathv[i]);
+    globfree(&found);
+    return err;
+}
+
+/* A file's own name counts before it is taken for a pattern. */
+static int open_entry(gw_join *j, const char *entry)
+{
+    char pattern[PATH_MAX];
+    struct stat st;
+    const bool there = stat(entry, &st) == 0;
+    if (there && S_ISDIR(st.st_mode)) {
+        if (snprintf(pattern, sizeof pattern, "%s/*.{hdf5,hdf,h5}", entry) >= (int)sizeof pattern)
+            return gw_fail(GW_ERANGE, "%s: the name is too long", entry);
+        return open_matching(j, entry, pattern);
+    }
+    return there || !strpbrk(entry, "*?[") ? open_archive(j, entry) : open_matching(j, entry, entry);
+}
+
 int gw_join_open(gw_join *j, const gw_join_wish *w)
 {
     *j = (gw_join){0};
-    j->archive = calloc((size_t)w->n_files, sizeof(gw_archive *));
-    if (!j->archive)
-        return gw_fail(GW_ENOMEM, "%d files", w->n_files);
-    for (; j->n_archives < w->n_files; j->n_archives++)
-        GW_TRY(gw_archive_open(&j->archive[j->n_archives], w->file[j->n_archives]));
+    for (int i = 0; i < w->n_files; i++)
+        GW_TRY(open_entry(j, w->file[i]));
     GW_TRY(check_wishes(j, w));
     for (int a = 0; a < j->n_archives; a++)
         for (int i = 0; i < gw_archive_count(j->archive[a]); i++)
             if (wanted(w, gw_archive_channel_at(j->archive[a], i)))
                 GW_TRY(add_channel(j, j->archive[a], i));
+    if (j->n_streams == 0 && w->n_detectors + w->n_channels == 0)
+        return gw_fail(GW_EFORMAT, "%s: nothing was recorded", w->file[0]);
     if (j->n_streams == 0)
         return gw_fail(GW_ECONFIG, "'detectors' and 'channels' together leave nothing");
     for (int i = 0; i < j->n_streams; i++)
@@ -348,21 +407,4 @@ int gw_join_segment_at(const gw_join_stream *s, int64_t sample)
             lo = mid + 1;
     }
     return lo;
-}
-
-int64_t gw_join_hole_end(const gw_join *j, int64_t ns)
-{
-    int64_t end_ns = j->end_ns;
-    for (int i = 0; i < j->n_streams; i++) {
-        const gw_join_stream *s = &j->stream[i];
-        int64_t sample = gw_sample_at_or_after(ns - 1, s->spec.rate, s->spec.phase_ns);
-        int k = gw_join_segment_at(s, sample);
-        if (k == s->n_segments)
-            continue;
-        int64_t start_ns = time_of(s, s->segment[k].start);
-        if (start_ns <= ns + 1)
-            return ns;
-        end_ns = start_ns < end_ns ? start_ns : end_ns;
-    }
-    return end_ns > ns ? end_ns : ns;
 }

@@ -10,13 +10,14 @@
 /* A file's part of a stream. In samples of the stream, a time shift included. */
 typedef struct gw_join_segment {
     gw_archive *archive;
-    int *channel; /* [n_channels] of the archive */
+    int *channel; /* [n_channels] of the archive; one that is wide stands for the whole stream */
     int n_channels;
-    int64_t start, end;
+    int64_t origin;     /* where the archive's sample 0 lies */
+    int64_t start, end; /* what of it is used */
 } gw_join_segment;
 
 typedef struct gw_join_stream {
-    gw_spec spec;             /* name = detector or group; all but block_samples and stream_id */
+    gw_spec spec; /* name = detector or group; all but stream_id; block_samples as recorded or 0 */
     gw_join_segment *segment; /* [n_segments], by time, no overlap */
     int n_segments, room;
     int64_t shift;      /* samples later than archived */
@@ -44,14 +45,12 @@ typedef struct gw_join_wish {
     int64_t start_ns, end_ns; /* cut to this; INT64_MIN, INT64_MAX = all */
 } gw_join_wish;
 
-/* Opens all files and joins them. Errors name the files. gw_join_close also after a failure. */
+/* Opens all files and joins them. An entry of `file` is a file, a folder (its .hdf5, .hdf and .h5 files), or
+ * a pattern ("night-*.hdf5"). Errors name the files. gw_join_close also after a failure. */
 int gw_join_open(gw_join *j, const gw_join_wish *w);
 void gw_join_close(gw_join *j);
 
 /* The segment of the stream that ends after `sample`, or n_segments. */
 int gw_join_segment_at(const gw_join_stream *s, int64_t sample);
-/* If no stream has anything at GPS time `ns`: when the first one has again, or the end of the span. Else
- * `ns`. */
-int64_t gw_join_hole_end(const gw_join *j, int64_t ns);
 
 #endif

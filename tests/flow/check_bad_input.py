@@ -69,7 +69,8 @@ with folder() as work:
     check(status == 0 and not lines(out), "a good recording of noise: exit 0, no event " + err)
 
     refused("missing file", ["replay", *journal, f"{work}/none.hdf5"], "none.hdf5")
-    refused("a folder", ["replay", *journal, work], work)
+    os.mkdir(f"{work}/empty")
+    refused("an empty folder", ["replay", *journal, f"{work}/empty"], f"{work}/empty")
     with open(f"{work}/text.hdf5", "w") as f:
         f.write("not HDF5 at all\n" * 100)
     refused("not HDF5", ["replay", *journal, f"{work}/text.hdf5"], "text.hdf5", "HDF5")

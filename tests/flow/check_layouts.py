@@ -153,13 +153,13 @@ def recording():
         del f["gwstream/arch.H1/dq"]
 
     def renew(f):
-        f["gwstream"].attrs["version"] = 2
+        f["gwstream"].attrs["version"] = 3
 
     def forget(f):
         del f["gwstream"]
 
     for what, change, expected, word in (("rows out of order", reorder, 2, "out of order"), ("another x0", shift, 2, "x0"),
-                                         ("no rows", remove, 2, "dq"), ("a newer version", renew, 2, "version 2"),
+                                         ("no rows", remove, 2, "dq"), ("a newer version", renew, 2, "version 3"),
                                          ("only GWpy's part", forget, 0, "")):
         shutil.copy(path("once.hdf5"), path("changed.hdf5"))
         with h5py.File(path("changed.hdf5"), "r+") as f:
@@ -186,8 +186,10 @@ def bad_inputs():
     text = path("text.hdf5")
     with open(text, "w") as f:
         f.write("no HDF5 at all\n")
+    empty = path("empty")
+    os.mkdir(empty)
     for what, files, words in (("missing file", [path("none.hdf5")], ["none.hdf5"]), ("not HDF5", [text], ["text.hdf5"]),
-                               ("directory", [FOLDER.name], ["directory"]),
+                               ("empty folder", [empty], [empty, "hdf5"]),
                                ("overlap", [whole, other], ["h.hdf5", "o.hdf5", "overlap"]),
                                ("mixed rates", [whole, slow], ["h.hdf5", "s.hdf5", "4096", "2048"])):
         code, err, _ = run(files)

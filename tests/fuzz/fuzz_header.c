@@ -26,9 +26,13 @@ static void read_one(const void *data, size_t size)
     check(size >= GW_HEADER_BYTES && h.length <= size);
     if (h.flags & GW_FLAG_GAP)
         check(!h.payload_bytes && h.gap_samples && (int64_t)h.gap_samples + h.sample0 >= h.sample0);
-    else if (!(h.flags & GW_FLAG_EOS))
+    else
         check(h.n_samples && h.n_channels &&
               h.payload_bytes / h.n_channels / h.n_samples == gw_dtype_bytes((gw_dtype)h.dtype));
+    if (h.flags & GW_FLAG_GAP)
+        check(!h.presence_bytes && h.gap_reason < GW_GAP_REASON_COUNT);
+    else if (h.presence_bytes) /* the tail follows the payload at once and has a bit for each channel */
+        check(h.presence_offset == h.payload_bytes && h.presence_bytes == ((uint64_t)h.n_channels + 7) / 8);
 
     gw_header mine = h;
     if (h.length == GW_HEADER_BYTES) {

@@ -8,9 +8,10 @@ import pathlib
 import platform
 import subprocess
 import sys
+import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "flow"))
-from flow import ROOT  # noqa: E402
+from flow import PROGRAM, ROOT  # noqa: E402
 
 
 def processor():
@@ -20,11 +21,27 @@ def processor():
     return platform.machine()
 
 
+def libraries():
+    """What the program says it stands on."""
+    said = subprocess.run([PROGRAM, "version"], stdout=subprocess.PIPE, text=True).stdout
+    return [line for line in said.splitlines() if line]
+
+
+def calm(below=1.5, patience_s=600):
+    """Waits until the machine has little else to do; says what its load is."""
+    for _ in range(patience_s):
+        if os.getloadavg()[0] < below:
+            break
+        time.sleep(1)
+    return round(os.getloadavg()[0], 2)
+
+
 def save(name, **figures):
     git = lambda *a: subprocess.run(["git", *a], cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout.strip()  # noqa: E731
     out = {"measured": name, "date": datetime.date.today().isoformat(), "commit": git("rev-parse", "HEAD"),
            "changed_since_commit": bool(git("status", "--porcelain", "--untracked-files=no")),
-           "machine": {"processor": processor(), "cores": os.cpu_count()}, **figures}
+           "machine": {"processor": processor(), "cores": os.cpu_count()},
+           "libraries": libraries(), **figures}
     path = ROOT / "benchmarks" / "results" / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(out, indent=2) + "\n")

@@ -313,6 +313,8 @@ static inline int taken_piece(taken *t, const gw_spec *s, const gw_piece *p)
     for (size_t i = 0; i < (size_t)n; i++) {
         t->x[old + i] = !p->n_samples        ? NAN
                         : s->dtype == GW_F32 ? (double)((float *)p->data)[i]
+                        : s->dtype == GW_I16 ? (double)((int16_t *)p->data)[i]
+                        : s->dtype == GW_I32 ? (double)((int32_t *)p->data)[i]
                                              : ((double *)p->data)[i];
         t->reason[old + i] = p->n_samples ? GW_GAP_NONE : (uint8_t)p->reason;
         t->dq[old + i] = p->dq;
@@ -355,7 +357,13 @@ static inline int alone_run(alone *a, taken *t, int64_t *skew_ns)
         if (skew_ns && least != INT64_MIN && most - least > *skew_ns)
             *skew_ns = most - least;
         const gw_spec *s = &a->plan.out[behind];
-        gw_piece p = {.data = data[behind], .capacity_samples = s->block_samples, .dq = GW_DQ_ALL};
+        uint8_t presence[64];
+        memset(presence, 0xff, sizeof presence);
+        assert_true(s->n_channels <= 8 * sizeof presence);
+        gw_piece p = {.data = data[behind],
+                      .capacity_samples = s->block_samples,
+                      .dq = GW_DQ_ALL,
+                      .presence = presence};
         err = a->kind->next(a->self, behind, &p);
         if (err == GW_EEND) {
             t[behind].ended = true;

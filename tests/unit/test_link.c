@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Blocks, pools and links: the header's checks, slabs that come home, and the credit / EOS / BYE contract
- * with two threads, 25 times over. */
+ * over every transport, with two threads that might as well be two processes. */
 #include "pipeline/link.h"
+#include "pipeline/wire.h"
 
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-#include <zmq.h>
 
 #include <cmocka.h>
 
@@ -70,70 +71,152 @@ static void test_pool(void **state)
     assert_null(p);
 }
 
+static void test_shared_pool(void **state)
+{
+    (void)state;
+    gw_pool *p;
+    gw_block *b;
+    assert_int_equal(gw_pool_new(&p, "test", 3, 100, GW_SPACE_SHARED), GW_OK);
+    assert_true(gw_pool_fd(p) >= 0);
+    assert_int_equal(gw_pool_take(p, &b), GW_OK);
+    memset(b->data, 7, 100);
+    char seen[100];
+    assert_int_equal(pread(gw_pool_fd(p), seen, 100, (off_t)gw_pool_offset(p, b)), 100);
+    assert_memory_equal(seen, b->data, 100);
+    assert_int_not_equal(ftruncate(gw_pool_fd(p), 1), 0); /* sealed: nobody can take the memory away */
+    gw_block_unref(&b);
+    gw_pool_destroy(&p);
+}
+
 /* -- two ends ---------------------------------------------------------------------------------------- */
 
+enum { CHANNELS = 19, SAMPLES = 10 };
+
 typedef struct ends {
+    gw_transport transport;
+    bool receiver_listens;
+    int lanes;
     void *zmq;
     gw_spec send, receive;
     gw_on_full on_full;
-    int credit, blocks, slow_us, leave_after, send_us;
-    bool never_pump;
+    int credit, blocks, slow_us, leave_after, send_us, hold;
+    bool never_pump, absent;
     gw_pool *pool, *gaps;
     int sender_err;
     uint64_t dropped;
+    gw_link_counts sent, got;
+    gw_timebase time;
     /* seen by the receiver */
     int taken, gaps_seen, receiver_err;
     int64_t end;
     bool tiles;
 } ends;
 
-static int wait_socket(void *socket)
+static int wait_items(zmq_pollitem_t *item, int n)
 {
-    zmq_pollitem_t item = {.socket = socket, .events = ZMQ_POLLIN};
-    return zmq_poll(&item, 1, 20);
+    return zmq_poll(item, n, 20);
+}
+
+static int wait_sender(gw_sender *s)
+{
+    zmq_pollitem_t item[GW_MAX_LANES + 2];
+    return wait_items(item, gw_sender_poll(s, item, GW_MAX_LANES + 2));
+}
+
+static int wait_receiver(gw_receiver *r)
+{
+    zmq_pollitem_t item[GW_MAX_LANES + 2];
+    return wait_items(item, gw_receiver_poll(r, item, GW_MAX_LANES + 2));
+}
+
+static gw_link_conf conf_of(ends *e, bool sender)
+{
+    static const char *const address[] = {"inproc://test", "ipc://@gwstream-test", "ipc://@gwstream-test",
+                                          "tcp://127.0.0.1:47811"};
+    static _Thread_local char unique[64];
+    snprintf(unique, sizeof unique, e->transport == GW_SHM || e->transport == GW_IPC ? "%s-%d" : "%s",
+             address[e->transport], (int)getpid());
+    return (gw_link_conf){.zmq = e->zmq,
+                          .transport = e->transport,
+                          .address = unique,
+                          .listen = sender != e->receiver_listens,
+                          .lanes = e->lanes,
+                          .spec = sender ? &e->send : &e->receive,
+                          .session = sender ? 1000 : 2000,
+                          .credit = e->credit,
+                          .on_full = e->on_full,
+                          .pool = e->pool,
+                          .gaps = e->gaps,
+                          .crc = e->transport == GW_TCP,
+                          .timebase = &e->time,
+                          .counts = sender ? &e->sent : &e->got};
+}
+
+static void fill(ends *e, gw_block *b, int i)
+{
+    b->hdr = (gw_header){.dtype = GW_F32,
+                         .n_samples = SAMPLES,
+                         .n_channels = CHANNELS,
+                         .payload_bytes = 4 * SAMPLES * CHANNELS,
+                         .run_id = 1000,
+                         .sample0 = SAMPLES * i,
+                         .seq = (uint64_t)i};
+    for (int k = 0; k < SAMPLES * CHANNELS; k++)
+        ((float *)b->data)[k] = (float)(i * 1000 + k);
+    if (e->absent && i % 3 == 0) {
+        b->hdr.presence_offset = (uint32_t)b->hdr.payload_bytes;
+        b->hdr.presence_bytes = (CHANNELS + 7) / 8;
+        uint8_t *tail = (uint8_t *)b->data + b->hdr.presence_offset;
+        memset(tail, 0xff, b->hdr.presence_bytes);
+        tail[i % CHANNELS / 8] &= (uint8_t) ~(1u << i % CHANNELS % 8);
+    }
+    gw_block_seal(b);
+}
+
+static bool is_right(ends *e, const gw_block *b)
+{
+    const int i = (int)(b->hdr.sample0 / SAMPLES);
+    bool right = b->hdr.n_channels == CHANNELS && b->hdr.n_samples == SAMPLES;
+    for (int k = 0; k < SAMPLES * CHANNELS; k++)
+        right &= ((const float *)b->data)[k] == (float)(i * 1000 + k);
+    const uint8_t *bits = gw_block_presence(b);
+    right &= (bits != NULL) == (e->absent && i % 3 == 0);
+    for (uint32_t c = 0; bits && c < CHANNELS; c++)
+        right &= gw_present(bits, c) == (c != (uint32_t)(i % CHANNELS));
+    return right;
 }
 
 static void *sender_thread(void *arg)
 {
     ends *e = arg;
     gw_sender *s = NULL;
-    const gw_link_conf c = {.zmq = e->zmq,
-                            .address = "inproc://test",
-                            .spec = &e->send,
-                            .credit = e->credit,
-                            .on_full = e->on_full,
-                            .gaps = e->gaps};
+    const gw_link_conf c = conf_of(e, true);
     int err = gw_sender_open(&s, &c);
     for (int i = 0; i < e->blocks && err == GW_OK; i++) {
-        while (err == GW_OK && !gw_sender_ready(s)) {
-            wait_socket(gw_sender_socket(s));
-            err = gw_sender_pump(s);
-        }
-        gw_block *b;
-        while (err == GW_OK && gw_pool_take(e->pool, &b) == GW_EAGAIN) {
-            wait_socket(gw_sender_socket(s));
+        gw_block *b = NULL;
+        while (err == GW_OK && (!gw_sender_ready(s) || gw_pool_take(e->pool, &b) == GW_EAGAIN)) {
+            wait_sender(s);
             err = gw_sender_pump(s);
         }
         if (err != GW_OK)
             break;
-        b->hdr = (gw_header){.dtype = GW_F32,
-                             .n_samples = 10,
-                             .n_channels = 1,
-                             .payload_bytes = 40,
-                             .sample0 = 10 * i,
-                             .seq = (uint64_t)i};
-        ((float *)b->data)[0] = (float)i;
-        gw_block_seal(b);
+        fill(e, b, i);
         err = gw_sender_give(s, b);
         if (err == GW_OK && !e->never_pump)
             err = gw_sender_pump(s);
         if (e->send_us)
             usleep((useconds_t)e->send_us);
     }
-    while (err == GW_OK && gw_sender_finish(s) == GW_EAGAIN)
-        wait_socket(gw_sender_socket(s));
+    while (err == GW_OK && (err = gw_sender_finish(s)) == GW_EAGAIN) {
+        wait_sender(s);
+        err = GW_OK;
+        if (gw_sender_finish(s) == GW_OK)
+            break;
+    }
     e->dropped = s ? gw_sender_dropped(s) : 0;
     e->sender_err = err;
+    if (err != GW_OK && err != GW_EPEER && err != GW_EMISMATCH)
+        print_error("%s\n", gw_err_detail());
     gw_sender_close(&s);
     return NULL;
 }
@@ -142,15 +225,15 @@ static void *receiver_thread(void *arg)
 {
     ends *e = arg;
     gw_receiver *r = NULL;
-    const gw_link_conf c = {
-        .zmq = e->zmq, .address = "inproc://test", .spec = &e->receive, .credit = e->credit};
+    const gw_link_conf c = conf_of(e, false);
+    gw_block *held[8] = {NULL};
     int err = gw_receiver_open(&r, &c);
     e->tiles = true;
     for (;;) {
         gw_block *b;
         err = err == GW_OK ? gw_receiver_take(r, &b) : err;
         if (err == GW_EAGAIN) {
-            wait_socket(gw_receiver_socket(r));
+            wait_receiver(r);
             err = GW_OK;
             continue;
         }
@@ -162,22 +245,37 @@ static void *receiver_thread(void *arg)
         e->taken += !gap;
         e->end = b->hdr.sample0 + (int64_t)(gap ? b->hdr.gap_samples : b->hdr.n_samples);
         if (!gap)
-            e->tiles &= ((const float *)b->data)[0] == (float)(b->hdr.sample0 / 10);
+            e->tiles &= is_right(e, b);
         if (e->slow_us)
             usleep((useconds_t)e->slow_us);
+        if (e->hold) { /* keep the last few beyond done */
+            gw_block **place = &held[e->taken % e->hold];
+            if (*place)
+                e->tiles &= is_right(e, *place);
+            gw_block_unref(place);
+            gw_block_ref(b);
+            *place = b;
+        }
         err = gw_receiver_done(r, &b);
         if (e->leave_after && e->taken == e->leave_after)
             break;
     }
+    for (int i = 0; i < 8; i++)
+        gw_block_unref(&held[i]);
     e->receiver_err = err;
+    if (err != GW_EEND && err != GW_EMISMATCH && err != GW_OK)
+        print_error("%s\n", gw_err_detail());
     gw_receiver_close(&r);
     return NULL;
 }
 
 static void run_ends(ends *e)
 {
+    const int slabs = 2 * e->credit + 3 + e->hold;
     e->zmq = zmq_ctx_new();
-    assert_int_equal(gw_pool_new(&e->pool, "test", 2 * e->credit + 3, 40, GW_SPACE_HOST), GW_OK);
+    assert_int_equal(gw_pool_new(&e->pool, "test", slabs, gw_spec_slab_bytes(&e->send),
+                                 e->transport == GW_SHM ? GW_SPACE_SHARED : GW_SPACE_HOST),
+                     GW_OK);
     assert_int_equal(gw_pool_new(&e->gaps, "gaps", e->credit + 2, 0, GW_SPACE_HOST), GW_OK);
     pthread_t a, b;
     pthread_create(&a, NULL, receiver_thread, e);
@@ -185,7 +283,7 @@ static void run_ends(ends *e)
     pthread_join(a, NULL);
     pthread_join(b, NULL);
     zmq_ctx_term(e->zmq);
-    assert_int_equal(gw_pool_free_slabs(e->pool), 2 * e->credit + 3); /* every slab came home */
+    assert_int_equal(gw_pool_free_slabs(e->pool), slabs); /* every slab came home */
     assert_int_equal(gw_pool_free_slabs(e->gaps), e->credit + 2);
     gw_pool_destroy(&e->pool);
     gw_pool_destroy(&e->gaps);
@@ -193,7 +291,7 @@ static void run_ends(ends *e)
 
 static gw_spec spec_of(const char *name)
 {
-    gw_spec s = {.rate = {16, 1}, .dtype = GW_F32, .n_channels = 1, .block_samples = 10};
+    gw_spec s = {.rate = {16, 1}, .dtype = GW_F32, .n_channels = CHANNELS, .block_samples = SAMPLES};
     snprintf(s.name, sizeof s.name, "%s", name);
     return s;
 }
@@ -201,12 +299,44 @@ static gw_spec spec_of(const char *name)
 static void test_nothing_lost(void **state)
 {
     (void)state;
-    for (int i = 0; i < 25; i++) {
-        ends e = {.send = spec_of("a"), .receive = spec_of("a"), .credit = 1 + i % 8, .blocks = 200};
+    for (int i = 0; i < 64; i++) {
+        ends e = {.transport = (gw_transport)(i % 4),
+                  .receiver_listens = i % 4 >= GW_IPC && i & 8,
+                  .lanes = i % 4 >= GW_IPC && i & 16 ? 3 : 1,
+                  .absent = i & 32,
+                  .send = spec_of("a"),
+                  .receive = spec_of("a"),
+                  .credit = 1 + i / 4 % 8,
+                  .blocks = 200,
+                  .time = {.pace = 2, .anchor_wall_ns = 5, .anchor_data_ns = -7}};
         run_ends(&e);
         assert_int_equal(e.sender_err, GW_OK);
         assert_int_equal(e.receiver_err, GW_EEND);
         assert_int_equal(e.taken, 200);
+        assert_true(e.tiles);
+        assert_int_equal(e.sent.blocks, 200);
+        assert_int_equal(e.got.blocks, 200);
+        assert_int_equal(e.got.resent + e.got.duplicates + e.got.malformed, 0);
+        if (e.transport <= GW_SHM)
+            assert_int_equal(e.got.copied_bytes, 0);
+        else
+            assert_true(e.got.copied_bytes >= (e.lanes > 1 ? 2 : 1) * e.got.bytes);
+    }
+}
+
+static void test_held_blocks_keep_their_samples(void **state)
+{
+    (void)state;
+    for (int t = GW_INPROC; t <= GW_TCP; t++) {
+        ends e = {.transport = (gw_transport)t,
+                  .send = spec_of("a"),
+                  .receive = spec_of("a"),
+                  .credit = 10,
+                  .blocks = 500,
+                  .hold = 5};
+        run_ends(&e);
+        assert_int_equal(e.receiver_err, GW_EEND);
+        assert_int_equal(e.taken, 500);
         assert_true(e.tiles);
     }
 }
@@ -214,18 +344,22 @@ static void test_nothing_lost(void **state)
 static void test_drop_leaves_gaps(void **state)
 {
     (void)state;
-    ends e = {.send = spec_of("a"),
-              .receive = spec_of("a"),
-              .credit = 3,
-              .blocks = 300,
-              .on_full = GW_DROP,
-              .slow_us = 500};
-    run_ends(&e);
-    assert_int_equal(e.receiver_err, GW_EEND);
-    assert_true(e.tiles);
-    assert_true(e.gaps_seen > 0 && e.dropped > 0);
-    assert_int_equal((uint64_t)e.taken + e.dropped, 300);
-    assert_int_equal(e.end, 3000); /* the newest blocks arrive: the oldest were dropped */
+    for (int t = GW_INPROC; t <= GW_TCP; t++) {
+        ends e = {.transport = (gw_transport)t,
+                  .send = spec_of("a"),
+                  .receive = spec_of("a"),
+                  .credit = 3,
+                  .blocks = 300,
+                  .on_full = GW_DROP,
+                  .slow_us = 500};
+        run_ends(&e);
+        assert_int_equal(e.receiver_err, GW_EEND);
+        assert_true(e.tiles);
+        assert_true(e.gaps_seen > 0 && e.dropped > 0);
+        assert_int_equal((uint64_t)e.taken + e.dropped, 300);
+        assert_int_equal(e.end, 3000); /* the newest blocks arrive: the oldest were dropped */
+        assert_int_equal(e.sent.dropped_samples, e.dropped * SAMPLES);
+    }
 }
 
 static void test_drop_without_need_does_not_happen(void **state)
@@ -244,6 +378,26 @@ static void test_drop_without_need_does_not_happen(void **state)
     assert_true(e.taken >= 190); /* a fast receiver gets all but what the scheduler holds up */
 }
 
+static void test_wire_refuses_another_stream(void **state)
+{
+    (void)state;
+    for (int t = GW_SHM; t <= GW_TCP; t++) {
+        for (int listens = 0; listens < (t == GW_SHM ? 1 : 2); listens++) {
+            ends e = {.transport = (gw_transport)t,
+                      .receiver_listens = listens,
+                      .send = spec_of("a"),
+                      .receive = spec_of("a"),
+                      .credit = 4,
+                      .blocks = 10};
+            e.receive.rate.num = 32;
+            run_ends(&e);
+            assert_int_equal(e.sender_err, GW_EMISMATCH);
+            assert_int_equal(e.receiver_err, GW_EMISMATCH);
+            assert_int_equal(e.taken, 0);
+        }
+    }
+}
+
 static void test_other_stream_is_refused(void **state)
 {
     (void)state;
@@ -253,11 +407,12 @@ static void test_other_stream_is_refused(void **state)
     e.zmq = zmq_ctx_new();
     gw_sender *s;
     gw_receiver *r;
-    gw_link_conf c = {.zmq = e.zmq, .address = "inproc://x", .spec = &e.send, .credit = 4};
+    gw_link_conf c = {.zmq = e.zmq, .address = "inproc://x", .listen = true, .spec = &e.send, .credit = 4};
     assert_int_equal(gw_sender_open(&s, &c), GW_OK);
     c.spec = &e.receive;
+    c.listen = false;
     assert_int_equal(gw_receiver_open(&r, &c), GW_OK);
-    wait_socket(gw_sender_socket(s));
+    wait_sender(s);
     assert_int_equal(gw_sender_pump(s), GW_EMISMATCH);
     gw_receiver_close(&r);
     gw_sender_close(&s);
@@ -277,7 +432,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_header),
         cmocka_unit_test(test_pool),
+        cmocka_unit_test(test_shared_pool),
         cmocka_unit_test(test_nothing_lost),
+        cmocka_unit_test(test_held_blocks_keep_their_samples),
+        cmocka_unit_test(test_wire_refuses_another_stream),
         cmocka_unit_test(test_drop_leaves_gaps),
         cmocka_unit_test(test_drop_without_need_does_not_happen),
         cmocka_unit_test(test_other_stream_is_refused),

@@ -17,7 +17,7 @@
 typedef struct counter {
     int64_t block, from, to, hole_from, hole_to, at[2];
     bool endless;
-    int64_t slow_ms;
+    int64_t slow_ms, stall_at, stall_ms; /* before the block that begins at stall_at */
 } counter;
 
 static int counter_configure(void *self, gw_conf *c)
@@ -31,6 +31,9 @@ static int counter_configure(void *self, gw_conf *c)
     GW_TRY(gw_conf_get_int(c, "hole_from", 0, 100000, &s->hole_from));
     GW_TRY(gw_conf_get_int(c, "hole_to", 0, 100000, &s->hole_to));
     GW_TRY(gw_conf_get_int(c, "slow_ms", 0, 1000, &s->slow_ms));
+    s->stall_at = -1;
+    GW_TRY(gw_conf_get_int(c, "stall_at", 0, 100000, &s->stall_at));
+    GW_TRY(gw_conf_get_int(c, "stall_ms", 0, 10000, &s->stall_ms));
     return gw_conf_get_bool(c, "endless", &s->endless);
 }
 
@@ -63,6 +66,8 @@ static int counter_next(void *self, int port, gw_piece *p)
         return GW_EEND;
     if (s->slow_ms)
         usleep((useconds_t)s->slow_ms * 1000);
+    if (at == s->stall_at)
+        usleep((useconds_t)s->stall_ms * 1000);
     p->sample0 = at;
     if (port == 1 && at >= s->hole_from && at < s->hole_to) {
         p->gap_samples = (uint64_t)(s->hole_to - at);
@@ -92,7 +97,7 @@ static const gw_kind kind_counter = {.kind = "counter",
 /* -- a stage: sum of a sample and the one `history` before it, `late` samples behind ------------------ */
 
 typedef struct summer {
-    int64_t hop, history, late, fail_at, gaps;
+    int64_t hop, history, late, fail_at, gaps, slow_ms;
     gw_env *env;
 } summer;
 
@@ -104,6 +109,7 @@ static int summer_configure(void *self, gw_conf *c)
     GW_TRY(gw_conf_get_int(c, "hop", 0, 1000, &s->hop));
     GW_TRY(gw_conf_get_int(c, "history", 0, 1000, &s->history));
     GW_TRY(gw_conf_get_int(c, "late", 0, 1000, &s->late));
+    GW_TRY(gw_conf_get_int(c, "slow_ms", 0, 1000, &s->slow_ms));
     return gw_conf_get_int(c, "fail_at", 0, 100000, &s->fail_at);
 }
 
@@ -137,6 +143,7 @@ static int summer_step(void *self, const gw_view *in, gw_out *out)
     const double *x = in[0].data;
     if (s->fail_at >= 0 && in[0].sample0 + in[0].n_samples > s->fail_at)
         return gw_fail(GW_EFORMAT, "told to fail");
+    usleep((useconds_t)s->slow_ms * 1000);
     for (uint32_t i = 0; i < in[0].n_samples; i++) {
         if (x[i] != (double)(in[0].sample0 + i))
             return gw_fail(GW_EBUG, "sample %g at %lld", x[i], (long long)(in[0].sample0 + i));
@@ -183,6 +190,7 @@ enum { KEEP = 4000 };
 static struct {
     double value[2][KEEP];
     int64_t first[2], end[2], lost[2];
+    int64_t lost_for[GW_GAP_REASON_COUNT];
     int events, drains;
     bool tiles;
 } seen;
@@ -207,6 +215,7 @@ static int keep_gap(void *self, int port, const gw_hole *h)
         seen.first[port] = seen.end[port] = h->sample0;
     seen.tiles &= h->sample0 == seen.end[port];
     seen.lost[port] += (int64_t)h->samples;
+    seen.lost_for[h->reason] += (int64_t)h->samples;
     seen.end[port] = h->sample0 + (int64_t)h->samples;
     return GW_OK;
 }
@@ -243,9 +252,127 @@ static int mute_take(void *self, int port, const gw_view *v)
     return GW_OK;
 }
 
+/* -- channels that come and go: channel c of three is absent in block b where b % 5 == c -------------- */
+
+static int flaky_plan(void *self, gw_plan *p)
+{
+    (void)self;
+    p->n_out = 1;
+    p->out[0] = (gw_spec){.rate = {100, 1}, .dtype = GW_F64, .block_samples = 10};
+    return gw_spec_set_channels(&p->out[0], 3, NULL);
+}
+
+static int flaky_next(void *self, int port, gw_piece *p)
+{
+    int64_t *at = self;
+    (void)port;
+    if (*at == 1000)
+        return GW_EEND;
+    p->sample0 = *at;
+    p->n_samples = 10;
+    for (int i = 0; i < 30; i++)
+        ((double *)p->data)[i] = (double)(*at + i % 10);
+    const int64_t absent = *at / 10 % 5;
+    if (absent < 3)
+        p->presence[0] &= (uint8_t) ~(1u << absent);
+    *at += 10;
+    return GW_OK;
+}
+
+static const gw_kind kind_flaky = {.kind = "flaky",
+                                   .role = GW_SOURCE,
+                                   .state_size = sizeof(int64_t),
+                                   .plan = flaky_plan,
+                                   .next = flaky_next};
+
+/* Minds its channels: each is handed on as absent where it is absent in the hop or its history. */
+static int minder_step(void *self, const gw_view *in, gw_out *out)
+{
+    (void)self;
+    for (uint32_t c = 0; c < 3; c++) {
+        memcpy((double *)out->data + c * in->n_samples, (const double *)in->data + c * in->stride,
+               in->n_samples * sizeof(double));
+        if (!gw_present(in->presence, c))
+            out->presence[0] &= (uint8_t) ~(1u << c);
+    }
+    out->n_samples = in->n_samples;
+    out->sample0 = in->sample0;
+    return GW_OK;
+}
+
+static const gw_kind kind_minder = {.kind = "minder",
+                                    .role = GW_STAGE,
+                                    .takes_presence = true,
+                                    .state_size = sizeof(summer),
+                                    .configure = summer_configure,
+                                    .plan = summer_plan,
+                                    .step = minder_step};
+
+static uint8_t present[1000]; /* bits of each sample's channels */
+
+static int look_take(void *self, int port, const gw_view *v)
+{
+    (void)self;
+    (void)port;
+    for (uint32_t i = 0; i < v->n_samples; i++)
+        for (uint32_t c = 0; c < 3; c++)
+            if (gw_present(v->presence, c))
+                present[v->sample0 + i] |= (uint8_t)(1u << c);
+    return GW_OK;
+}
+
+static const gw_kind kind_look = {.kind = "look", .role = GW_SINK, .takes_presence = true, .take = look_take};
+
+/* -- a sink that holds on to the last two seconds ----------------------------------------------------- */
+
+enum { HELD = 20 };
+
+typedef struct holder {
+    gw_block *held[HELD];
+    int n;
+} holder;
+
+static int holder_plan(void *self, gw_plan *p)
+{
+    (void)self;
+    for (int i = 0; i < p->n_in; i++)
+        p->keep_ns[i] = 2 * GW_SECOND_NS;
+    return GW_OK;
+}
+
+static int holder_take(void *self, int port, const gw_view *v)
+{
+    holder *h = self;
+    (void)port;
+    gw_block **oldest = &h->held[h->n++ % HELD];
+    if (*oldest && (*oldest)->hdr.sample0 != v->sample0 - HELD * 10)
+        return gw_fail(GW_EBUG, "it holds the wrong block");
+    if (*oldest && ((double *)(*oldest)->data)[9] != (double)((*oldest)->hdr.sample0 + 9))
+        return gw_fail(GW_EBUG, "a block that is held was written to");
+    gw_block_unref(oldest);
+    *oldest = v->block;
+    gw_block_ref(v->block);
+    return GW_OK;
+}
+
+static void holder_close(void *self)
+{
+    holder *h = self;
+    for (int i = 0; i < HELD; i++)
+        gw_block_unref(&h->held[i]);
+}
+
+static const gw_kind kind_hold = {.kind = "hold",
+                                  .role = GW_SINK,
+                                  .state_size = sizeof(holder),
+                                  .plan = holder_plan,
+                                  .take = holder_take,
+                                  .close = holder_close};
+
 static const gw_kind kind_mute = {.kind = "mute", .role = GW_SINK, .take = mute_take};
 
-const gw_kind *const gw_kinds[] = {&kind_counter, &kind_sum, &kind_both, &kind_keep, &kind_mute, NULL};
+const gw_kind *const gw_kinds[] = {&kind_counter, &kind_sum,    &kind_both, &kind_keep, &kind_mute,
+                                   &kind_flaky,   &kind_minder, &kind_look, &kind_hold, NULL};
 
 const gw_kind *gw_kind_find(const char *word)
 {
@@ -375,6 +502,93 @@ static void test_waiting_for_one_input_costs_nothing(void **state)
         fail_msg("%.2f s of CPU for a run that mostly waits", cpu_s);
 }
 
+/* b stalls for a second while a goes on: with patience the stage does too, and takes b again when it is back.
+ */
+static void test_a_late_input_is_given_up(void **state)
+{
+    (void)state;
+    const char *yaml = "sources: {a: {kind: counter, block: 10, to: 1000, slow_ms: 3},\n"
+                       "          b: {kind: counter, block: 10, to: 1000, stall_at: 300, stall_ms: 400}}\n"
+                       "stages: {s: {kind: both, from: [b.L1, a.H1], hop: 20%s}}\n"
+                       "sinks: {k: {kind: keep, from: s}, m: {kind: mute, from: [a.L1, b.H1]}}\n";
+    char text[600];
+    snprintf(text, sizeof text, yaml, ", patience: 100ms");
+    assert_int_equal(run(text), GW_OK);
+    assert_true(seen.tiles);
+    assert_int_equal(seen.end[0], 1000);
+    for (int i = 0; i < 300; i++)
+        assert_true(seen.value[0][i] == 2 * i);
+    assert_true(seen.lost[0] >= 20 && seen.lost[0] == seen.lost_for[GW_GAP_LATE]);
+    assert_true(seen.value[0][999] == 2 * 999); /* it was back */
+    assert_true(seen.events >= 1);              /* gap() was called */
+    snprintf(text, sizeof text, yaml, "");
+    assert_int_equal(run(text), GW_OK);
+    assert_int_equal(seen.lost[0], 0); /* without, it waits */
+}
+
+/* One that never comes must not keep the others from beginning. */
+static void test_an_absent_input_is_given_up(void **state)
+{
+    (void)state;
+    assert_int_equal(run("sources: {a: {kind: counter, block: 10, to: 500, slow_ms: 2},\n"
+                         "          b: {kind: counter, block: 10, to: 500, stall_at: 0, stall_ms: 600}}\n"
+                         "stages: {s: {kind: both, from: [b.L1, a.H1], hop: 20, patience: 100ms}}\n"
+                         "sinks: {k: {kind: keep, from: s}, m: {kind: mute, from: [a.L1, b.H1]}}\n"),
+                     GW_OK);
+    assert_true(seen.tiles);
+    assert_true(seen.lost_for[GW_GAP_LATE] > 0 && seen.first[0] == 0);
+}
+
+static void test_a_stage_may_drop(void **state)
+{
+    (void)state;
+    assert_int_equal(run("sources: {a: {kind: counter, to: 1000, slow_ms: 1}}\n"
+                         "stages: {fast: {kind: sum, from: a.H1}, s: {kind: both, from: a.L1, slow_ms: 10, "
+                         "on_full: drop, credit: 2}}\n"
+                         "sinks: {k: {kind: keep, from: [fast, s]}}\n"),
+                     GW_OK);
+    assert_true(seen.tiles);
+    assert_int_equal(seen.lost[0], 0);
+    assert_int_equal(seen.end[0], 1000);
+    assert_true(seen.lost[1] > 0 && seen.lost[1] == seen.lost_for[GW_GAP_DROPPED]);
+    assert_int_equal(seen.end[1], 1000);
+}
+
+static void test_absent_channels(void **state)
+{
+    (void)state;
+    memset(present, 0, sizeof present);
+    assert_int_equal(run("sources: {a: {kind: flaky}}\n"
+                         "sinks: {k: {kind: keep, from: a}, l: {kind: look, from: a}}\n"),
+                     GW_OK);
+    for (int i = 0; i < 1000; i++)
+        assert_int_equal(present[i], 7 & ~(1 << i / 10 % 5));
+    assert_true(seen.tiles); /* who does not mind them has holes instead */
+    assert_int_equal(seen.lost[0], 600);
+    assert_int_equal(seen.lost_for[GW_GAP_CHANNEL], 600);
+    memset(present, 0, sizeof present);
+    assert_int_equal(run("sources: {a: {kind: flaky}}\n"
+                         "stages: {m: {kind: minder, from: a, hop: 15, history: 5}}\n"
+                         "sinks: {l: {kind: look, from: m}}\n"),
+                     GW_OK);
+    for (int i = 15; i < 990; i++) { /* absent in any block of the hop or its history */
+        const int from = i / 15 * 15 - 5, to = from + 20;
+        int want = 7;
+        for (int b = from / 10; b <= (to - 1) / 10; b++)
+            want &= ~(1 << b % 5);
+        assert_int_equal(present[i], want);
+    }
+}
+
+static void test_a_sink_holds_on(void **state)
+{
+    (void)state;
+    assert_int_equal(run("sources: {a: {kind: counter, to: 3000}}\n"
+                         "sinks: {k: {kind: keep, from: a}, h: {kind: hold, from: a.H1, on_full: wait}}\n"),
+                     GW_OK);
+    assert_int_equal(seen.end[0], 3000);
+}
+
 static void test_failure_names_the_stage(void **state)
 {
     (void)state;
@@ -440,6 +654,11 @@ int main(void)
         cmocka_unit_test(test_hole_is_widened_by_history),
         cmocka_unit_test(test_two_streams_are_aligned),
         cmocka_unit_test(test_waiting_for_one_input_costs_nothing),
+        cmocka_unit_test(test_a_late_input_is_given_up),
+        cmocka_unit_test(test_an_absent_input_is_given_up),
+        cmocka_unit_test(test_a_stage_may_drop),
+        cmocka_unit_test(test_absent_channels),
+        cmocka_unit_test(test_a_sink_holds_on),
         cmocka_unit_test(test_failure_names_the_stage),
         cmocka_unit_test(test_stop_drains),
         cmocka_unit_test(test_bad_graphs),

@@ -1,0 +1,776 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * The receiving end of a link (link.h). It hands blocks out strictly in the order of their numbers: what came
+ * before is a duplicate, what comes too early shows that something is missing, and is asked for again from
+ * the first number that lacks. What it lends out carries its own bookkeeping, so a credit goes back only when
+ * nobody looks at the samples any more. */
+#include "pipeline/config.h"
+#include "pipeline/lane.h"
+#include "pipeline/shm.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define BEAT_NS   INT64_C(250000000)
+#define AGAIN_NS  (1 * GW_SECOND_NS) /* a request that nothing came of is repeated */
+#define SILENT_NS (1 * GW_SECOND_NS) /* a sender that said nothing for so long may be replaced */
+enum { LINGER_MS = 500, BYE_MS = 500, AT_ONCE = 1024 }; /* messages heard in one go */
+
+/* A block lent to the caller. */
+typedef struct lent {
+    gw_block b; /* first */
+    gw_receiver *r;
+    uint64_t number, session;
+    bool has_message;
+    zmq_msg_t message;
+    gw_segment *segment;
+    void *copy; /* this lent's own memory: put together from several lanes, or moved to a good address */
+    size_t copy_bytes;
+    int lanes_in; /* several lanes: how many have brought their part */
+    struct lent *next;
+} lent;
+
+typedef struct lane_state {
+    gw_lane *lane;
+    uint64_t session; /* the sender's, once its SPEC was accepted; 0: none */
+    uint64_t next;    /* the number it must bring next */
+    uint64_t eos;     /* UINT64_MAX: not heard */
+    uint32_t epoch;
+    uint64_t asked_for;
+    int64_t asked_ns, heard_ns, said_ns;
+    uint32_t channel0, n_channels;
+} lane_state;
+
+struct gw_receiver {
+    gw_link_conf c;
+    char *address, *spec_text;
+    uint64_t hash;
+    int lanes;
+    lane_state lane[GW_MAX_LANES];
+    uint64_t session;
+    uint64_t handed, done, told; /* given to the caller; worked off; what the sender knows of that */
+    bool *released;              /* [credit] ring: numbers done .. handed - 1 that came back out of order */
+    lent **slot;                 /* [credit] ring, several lanes: blocks being put together */
+    lent *spare;
+    int outstanding;
+    bool closed;
+    int conn; /* shm */
+    gw_segment *segment;
+    gw_timebase timebase;
+    bool timebase_known;
+    gw_link_counts *count, own_count;
+};
+
+static void add(atomic_uint_fast64_t *c, uint64_t n)
+{
+    atomic_fetch_add_explicit(c, n, memory_order_relaxed);
+}
+
+static bool on_wire(const gw_receiver *r)
+{
+    return r->c.transport != GW_INPROC;
+}
+
+static void close_fd(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+static void free_receiver(gw_receiver *r)
+{
+    while (r->spare) {
+        lent *l = r->spare;
+        r->spare = l->next;
+        free(l->copy);
+        free(l);
+    }
+    free(r->released);
+    free(r->slot);
+    free(r->address);
+    free(r->spec_text);
+    free(r);
+}
+
+/* -- what goes out ----------------------------------------------------------------------------------- */
+
+static gw_control control_of(const gw_receiver *r, gw_control_type type, uint64_t count, uint64_t limit)
+{
+    return (gw_control){.type = (uint16_t)type, .session = r->c.session, .count = count, .limit = limit};
+}
+
+static int say(lane_state *l, const gw_control *c, const char *text)
+{
+    l->said_ns = gw_monotonic_ns();
+    const int err = gw_lane_say(l->lane, c, text);
+    if (err == GW_EPEER)
+        gw_lane_forget(l->lane);
+    return err;
+}
+
+static uint64_t limit_of(const gw_receiver *r)
+{
+    return r->done + (uint64_t)r->c.credit;
+}
+
+/* "Who are you?": the answer is a SPEC. */
+static void open_session(gw_receiver *r, lane_state *l)
+{
+    gw_control c = control_of(r, GW_HELLO, GW_FROM_OLDEST, on_wire(r) ? 0 : limit_of(r));
+    c.spec_hash = r->c.listen ? 0 : r->hash;
+    c.epoch = l->epoch;
+    (void)say(l, &c, r->spec_text);
+}
+
+/* "Send from what I lack", once for each number unless nothing came of it. */
+static void ask_again(gw_receiver *r, lane_state *l)
+{
+    const int64_t now_ns = gw_monotonic_ns();
+    if (l->asked_for == l->next && now_ns - l->asked_ns < AGAIN_NS)
+        return;
+    l->asked_for = l->next;
+    l->asked_ns = now_ns;
+    gw_control c = control_of(r, GW_HELLO, l->next, limit_of(r));
+    c.epoch = ++l->epoch;
+    (void)say(l, &c, NULL);
+}
+
+static int tell_done(gw_receiver *r)
+{
+    r->told = r->done;
+    const gw_control c = control_of(r, GW_CREDIT, r->done, limit_of(r));
+    for (int k = 0; k < r->lanes; k++) {
+        lane_state *l = &r->lane[k];
+        if (on_wire(r) && (!l->session || l->session != r->session || !gw_lane_has_peer(l->lane)))
+            continue;
+        const int err = say(l, &c, NULL);
+        if (err != GW_EAGAIN && err != GW_EPEER) /* the heartbeat says it again */
+            GW_TRY(err);
+    }
+    return GW_OK;
+}
+
+static void mark_done(gw_receiver *r, uint64_t number)
+{
+    const uint64_t credit = (uint64_t)r->c.credit;
+    r->released[number % credit] = true;
+    while (r->done < r->handed && r->released[r->done % credit])
+        r->released[r->done++ % credit] = false;
+    atomic_store_explicit(&r->count->credits, (int64_t)(r->handed - r->done), memory_order_relaxed);
+}
+
+/* -- lending ----------------------------------------------------------------------------------------- */
+
+static void take_back(gw_block *b)
+{
+    lent *l = (lent *)b;
+    gw_receiver *r = l->r;
+    if (l->has_message)
+        zmq_msg_close(&l->message);
+    l->has_message = false;
+    gw_segment_unref(&l->segment);
+    if (l->session == r->session && !r->closed)
+        mark_done(r, l->number);
+    l->next = r->spare;
+    r->spare = l;
+    if (--r->outstanding == 0 && r->closed)
+        free_receiver(r);
+}
+
+static lent *lend(gw_receiver *r, const gw_header *h)
+{
+    lent *l = r->spare;
+    if (l)
+        r->spare = l->next;
+    else
+        l = calloc(1, sizeof *l);
+    if (!l)
+        return NULL;
+    l->b.hdr = *h;
+    atomic_store_explicit(&l->b.refs, 1, memory_order_relaxed);
+    atomic_store_explicit(&l->b.sealed, true, memory_order_relaxed);
+    l->b.space = r->c.transport == GW_SHM ? GW_SPACE_SHARED : GW_SPACE_HOST;
+    l->b.capacity = 0;
+    l->b.data = NULL;
+    l->b.release = take_back;
+    l->r = r;
+    l->session = r->session;
+    l->lanes_in = 0;
+    r->outstanding++;
+    return l;
+}
+
+static void *own_memory(lent *l, size_t bytes)
+{
+    if (bytes > l->copy_bytes) {
+        free(l->copy);
+        l->copy_bytes = (bytes + 127) / 128 * 128;
+        l->copy = aligned_alloc(128, l->copy_bytes);
+        if (!l->copy)
+            l->copy_bytes = 0;
+    }
+    return l->copy;
+}
+
+static void account(gw_receiver *r, const gw_header *h, uint64_t copies)
+{
+    const uint64_t bytes = h->payload_bytes + h->presence_bytes;
+    add(&r->count->blocks, 1);
+    add(&r->count->gaps, h->flags & GW_FLAG_GAP ? 1 : 0);
+    add(&r->count->bytes, h->payload_bytes);
+    add(&r->count->copied_bytes, copies * bytes);
+}
+
+static int no_memory(const gw_receiver *r)
+{
+    return gw_fail(GW_ENOMEM, "link %s: a block", r->c.spec->name);
+}
+
+/* One lane: the caller's block is the message (ipc, tcp: the copy out of the kernel is the one there is), or
+ * lies in the sender's memory (shm). */
+static int lend_whole(gw_receiver *r, gw_heard *m, gw_block **out)
+{
+    lent *l = lend(r, &m->header);
+    if (!l)
+        return no_memory(r);
+    l->number = r->handed;
+    const size_t bytes = m->header.payload_bytes + m->header.presence_bytes;
+    uint64_t copies = 0;
+    if (m->header.flags & GW_FLAG_GAP) {
+        l->b.data = NULL;
+    } else if (r->c.transport == GW_SHM) {
+        gw_descriptor d;
+        memcpy(&d, m->where, sizeof d); /* checked by the caller */
+        l->segment = r->segment;
+        l->segment->refs++;
+        l->b.data = (char *)l->segment->map + d.offset;
+    } else {
+        copies = 1;
+        zmq_msg_init(&l->message);
+        zmq_msg_move(&l->message, m->payload);
+        l->has_message = true;
+        l->b.data = zmq_msg_data(&l->message);
+        if ((uintptr_t)l->b.data % gw_dtype_bytes((gw_dtype)m->header.dtype)) {
+            void *to = own_memory(l, bytes);
+            if (!to) {
+                gw_block *b = &l->b;
+                gw_block_unref(&b);
+                return no_memory(r);
+            }
+            memcpy(to, l->b.data, bytes);
+            l->b.data = to;
+            copies = 2;
+        }
+    }
+    l->b.capacity = bytes;
+    account(r, &m->header, copies);
+    r->handed++;
+    *out = &l->b;
+    return GW_OK;
+}
+
+/* Several lanes: each brings its slice of the channels. */
+static int put_slice(gw_receiver *r, lane_state *lane, gw_heard *m)
+{
+    const gw_spec *s = r->c.spec;
+    lent **slot = &r->slot[lane->next % (uint64_t)r->c.credit];
+    lent *l = *slot;
+    const gw_header *h = &m->header;
+    if (!l) {
+        l = *slot = lend(r, h);
+        if (!l)
+            return no_memory(r);
+        l->number = lane->next;
+        if (!(h->flags & GW_FLAG_GAP)) {
+            gw_header *whole = &l->b.hdr;
+            whole->channel0 = 0;
+            whole->n_channels = s->n_channels;
+            whole->payload_bytes = (uint64_t)h->n_samples * s->n_channels * gw_dtype_bytes(s->dtype);
+            whole->presence_bytes = whole->presence_offset = whole->payload_crc = 0;
+            l->b.capacity = whole->payload_bytes + (s->n_channels + 7) / 8;
+            l->b.data = own_memory(l, l->b.capacity);
+            if (!l->b.data)
+                return no_memory(r);
+        }
+    }
+    gw_header *whole = &l->b.hdr;
+    if (h->sample0 != whole->sample0 || h->n_samples != whole->n_samples ||
+        h->gap_samples != whole->gap_samples)
+        return gw_fail(GW_EFORMAT, "link %s: the lanes of block %" PRIu64 " differ", s->name, l->number);
+    l->lanes_in++;
+    if (h->flags & GW_FLAG_GAP)
+        return GW_OK;
+    const size_t row = (size_t)h->n_samples * gw_dtype_bytes(s->dtype);
+    const char *from = zmq_msg_data(m->payload);
+    memcpy((char *)l->b.data + row * lane->channel0, from, row * h->n_channels);
+    if (!h->presence_bytes)
+        return GW_OK;
+    uint8_t *tail = (uint8_t *)l->b.data + whole->payload_bytes;
+    if (!whole->presence_bytes) {
+        whole->presence_bytes = (s->n_channels + 7) / 8;
+        whole->presence_offset = (uint32_t)whole->payload_bytes;
+        memset(tail, 0xff, whole->presence_bytes);
+    }
+    const uint8_t *bits = (const uint8_t *)from + h->payload_bytes;
+    for (uint32_t i = 0; i < h->n_channels; i++)
+        if (!gw_present(bits, i))
+            tail[(lane->channel0 + i) / 8] &= (uint8_t) ~(1u << (lane->channel0 + i) % 8);
+    return GW_OK;
+}
+
+/* -- what comes in ----------------------------------------------------------------------------------- */
+
+static void forget_slots(gw_receiver *r)
+{
+    for (int i = 0; r->slot && i < r->c.credit; i++) {
+        gw_block *b = r->slot[i] ? &r->slot[i]->b : NULL;
+        r->slot[i] = NULL;
+        gw_block_unref(&b);
+    }
+}
+
+static void read_timebase(gw_receiver *r, const char *text, size_t bytes)
+{
+    gw_conf_file *file;
+    if (gw_conf_parse(&file, "spec", text, bytes) != GW_OK)
+        return;
+    gw_conf *root = gw_conf_root(file);
+    gw_timebase t = {0};
+    const char *pace = NULL;
+    if (gw_conf_get_text(root, "pace", &pace) == GW_OK && pace && gw_parse_double(pace, &t.pace) == GW_OK &&
+        gw_conf_get_int(root, "anchor_wall_ns", INT64_MIN, INT64_MAX, &t.anchor_wall_ns) == GW_OK &&
+        gw_conf_get_int(root, "anchor_data_ns", INT64_MIN, INT64_MAX, &t.anchor_data_ns) == GW_OK) {
+        r->timebase = t;
+        r->timebase_known = true;
+    }
+    gw_conf_free(&file);
+}
+
+static int refuse_spec(gw_receiver *r, lane_state *l, const char *theirs)
+{
+    char mine[256], text[1024];
+    gw_spec_text(r->c.spec, mine, sizeof mine);
+    snprintf(text, sizeof text, "the sender offers %.600s, expected is %s", theirs, mine);
+    const gw_control c = control_of(r, GW_GONE, GW_GONE_REFUSE, 0);
+    (void)gw_lane_answer(l->lane, &c, text);
+    gw_lane_forget(l->lane);
+    l->session = 0;
+    return gw_fail(GW_EMISMATCH, "link %s: %s", r->c.spec->name, text);
+}
+
+static bool sender_lives(gw_receiver *r, lane_state *l)
+{
+    if (!l->session || !gw_lane_has_peer(l->lane))
+        return false;
+    const gw_control c = control_of(r, GW_CREDIT, r->done, limit_of(r));
+    return gw_monotonic_ns() - l->heard_ns < SILENT_NS && gw_lane_say(l->lane, &c, NULL) != GW_EPEER;
+}
+
+/* A sender process that was not known yet. Every number begins anew with it. */
+static void begin_session(gw_receiver *r, lane_state *l, const gw_control *c)
+{
+    if (r->session != c->session) {
+        forget_slots(r);
+        r->session = c->session;
+        r->handed = r->done = r->told = c->count;
+        memset(r->released, 0, (size_t)r->c.credit);
+        add(&r->count->sessions, 1);
+        gw_segment_unref(&r->segment);
+        close_fd(&r->conn);
+    }
+    l->session = c->session;
+    l->next = c->count < r->handed ? r->handed : c->count;
+    l->eos = UINT64_MAX;
+    l->asked_for = UINT64_MAX;
+}
+
+static void grant(gw_receiver *r, lane_state *l)
+{
+    gw_control c = control_of(r, GW_HELLO, l->next, limit_of(r));
+    c.epoch = ++l->epoch;
+    (void)say(l, &c, NULL);
+}
+
+static int hear_spec(gw_receiver *r, lane_state *l, const gw_heard *m)
+{
+    const gw_control *c = &m->control;
+    if (m->stranger && c->session != l->session && sender_lives(r, l)) {
+        const gw_control busy = control_of(r, GW_GONE, GW_GONE_BUSY, 0);
+        (void)gw_lane_answer(l->lane, &busy, "another sender is being served");
+        return GW_OK;
+    }
+    if (!c->session)
+        return gw_fail(GW_EFORMAT, "link: a sender without a session");
+    if (c->spec_hash == 0 || c->spec_hash != r->hash) {
+        gw_spec offered;
+        int err = gw_spec_read(m->text, c->text_bytes, &offered);
+        if (err == GW_ENOMEM)
+            return err;
+        if (err != GW_OK)
+            return refuse_spec(r, l, gw_err_detail());
+        const bool agrees = gw_spec_agrees(r->c.spec, &offered);
+        char theirs[256];
+        gw_spec_text(&offered, theirs, sizeof theirs);
+        gw_spec_free(&offered);
+        if (!agrees)
+            return refuse_spec(r, l, theirs);
+    }
+    gw_lane_adopt(l->lane);
+    l->heard_ns = gw_monotonic_ns();
+    read_timebase(r, m->text, c->text_bytes);
+    if (c->session ==
+        l->session) { /* again: because time is known now, or because it did not hear our HELLO */
+        if (r->c.listen)
+            grant(r, l);
+        return GW_OK;
+    }
+    begin_session(r, l, c);
+    if (r->c.transport == GW_SHM) /* no credit before the memory is here */
+        (void)gw_shm_connect(&r->conn, r->address, r->c.session);
+    else
+        grant(r, l);
+    return GW_OK;
+}
+
+static void fetch_memory(gw_receiver *r)
+{
+    lane_state *l = &r->lane[0];
+    if (r->conn < 0 || r->segment) {
+        if (r->conn >= 0 && gw_shm_hung_up(r->conn))
+            close_fd(&r->conn); /* the sender's process is gone; what it sent can still be read */
+        return;
+    }
+    int err = gw_segment_receive(r->conn, &r->segment);
+    if (err == GW_OK)
+        grant(r, l);
+    else if (err != GW_EAGAIN) {
+        close_fd(&r->conn);
+        l->session = 0; /* begin again */
+    }
+}
+
+static int hear_control(gw_receiver *r, lane_state *l, const gw_heard *m)
+{
+    const gw_control *c = &m->control;
+    if (c->type == GW_SPEC)
+        return on_wire(r) ? hear_spec(r, l, m) : GW_OK;
+    if (c->type == GW_GONE && c->count == GW_GONE_REFUSE && !m->stranger && !l->session)
+        return gw_fail(GW_EMISMATCH, "link %s: refused: %s", r->c.spec->name, m->text);
+    if (on_wire(r) && (!l->session || c->session != l->session)) {
+        if (c->type != GW_BEAT && c->type != GW_EOS)
+            return GW_OK;
+        if (m->stranger && sender_lives(r, l))
+            return GW_OK;
+        gw_lane_adopt(l->lane); /* a sender of a life before ours, or of another before its */
+        l->session = 0;
+        open_session(r, l);
+        return GW_OK;
+    }
+    if (m->stranger)
+        gw_lane_adopt(l->lane); /* the same sender over a new connection */
+    l->heard_ns = gw_monotonic_ns();
+    switch (c->type) {
+    case GW_EOS:
+        l->eos = c->count;
+        /* fall through */
+    case GW_BEAT:
+        if (on_wire(r) &&
+            c->count > l->next) { /* sent, and not here: lost, unless it was sent before we asked */
+            if (c->epoch == l->epoch)
+                l->asked_for = UINT64_MAX;
+            ask_again(r, l);
+        }
+        break;
+    case GW_GONE: /* it ended or failed; another may come */
+        l->session = 0;
+        gw_lane_forget(l->lane);
+        break;
+    default:
+        add(&r->count->malformed, 1);
+    }
+    return GW_OK;
+}
+
+/* What a block must be on this lane. */
+static int check_block(gw_receiver *r, lane_state *l, const gw_heard *m)
+{
+    const gw_header *h = &m->header;
+    const gw_spec *s = r->c.spec;
+    if (h->flags & GW_FLAG_GAP)
+        return GW_OK;
+    if (h->n_channels != l->n_channels || h->dtype != s->dtype || h->n_samples > s->block_samples)
+        return gw_fail(GW_EFORMAT,
+                       "link %s: block %" PRIu64 " has %" PRIu32 " channels x %" PRIu32
+                       " samples of %s, the stream %" PRIu32 " x at most %" PRIu32 " of %s",
+                       s->name, h->seq, h->n_channels, h->n_samples, gw_dtype_text((gw_dtype)h->dtype),
+                       l->n_channels, s->block_samples, gw_dtype_text(s->dtype));
+    gw_descriptor d;
+    if (r->c.transport == GW_SHM)
+        return gw_descriptor_read(m->where, m->where_bytes, h, r->segment ? r->segment->bytes : 0, &d);
+    return GW_OK;
+}
+
+/* A block of the wire. GW_OK with *b NULL: it was of no use. */
+static int hear_block(gw_receiver *r, lane_state *l, gw_heard *m, gw_block **b)
+{
+    const gw_header *h = &m->header;
+    if (!l->session || h->run_id != l->session || l->session != r->session) {
+        add(&r->count->malformed, 1);
+        return GW_OK;
+    }
+    l->heard_ns = gw_monotonic_ns();
+    if (h->seq < l->next) {
+        add(&r->count->duplicates, 1);
+        return GW_OK;
+    }
+    if (h->seq > l->next) {
+        ask_again(r, l);
+        return GW_OK;
+    }
+    int err = h->seq < limit_of(r) ? check_block(r, l, m)
+                                   : gw_fail(GW_EFORMAT, "link %s: block %" PRIu64 " goes beyond the credit",
+                                             r->c.spec->name, h->seq);
+    if (err == GW_OK)
+        err = r->lanes > 1 ? put_slice(r, l, m) : lend_whole(r, m, b);
+    if (err == GW_EFORMAT) { /* no damage, the checksums were right: this peer does not speak our language */
+        char text[512];
+        snprintf(text, sizeof text, "%s", gw_err_detail());
+        const gw_control c = control_of(r, GW_GONE, GW_GONE_REFUSE, 0);
+        (void)say(l, &c, text);
+        gw_lane_forget(l->lane);
+        l->session = 0;
+        return gw_fail(GW_EMISMATCH, "%s", text);
+    }
+    GW_TRY(err);
+    l->next++;
+    return GW_OK;
+}
+
+/* -- the caller's side ------------------------------------------------------------------------------- */
+
+int gw_receiver_open(gw_receiver **out, const gw_link_conf *c)
+{
+    *out = NULL;
+    const int lanes = c->lanes > 0 ? c->lanes : 1;
+    if (lanes > GW_MAX_LANES || (uint32_t)lanes > c->spec->n_channels ||
+        (c->transport == GW_SHM && c->listen))
+        return gw_fail(GW_ECONFIG, "link %s: %d lanes for %" PRIu32 " channels over %s", c->address, lanes,
+                       c->spec->n_channels, gw_transport_text(c->transport));
+    gw_receiver *r = calloc(1, sizeof *r);
+    if (!r)
+        return gw_fail(GW_ENOMEM, "link %s", c->address);
+    r->c = *c;
+    r->count = c->counts ? c->counts : &r->own_count;
+    r->lanes = lanes;
+    r->conn = -1;
+    r->hash = gw_spec_hash(c->spec);
+    r->address = strdup(c->address);
+    r->released = calloc((size_t)c->credit, sizeof *r->released);
+    r->slot = lanes > 1 ? calloc((size_t)c->credit, sizeof(lent *)) : NULL;
+    int err = r->address && r->released && (lanes == 1 || r->slot)
+                  ? GW_OK
+                  : gw_fail(GW_ENOMEM, "link %s", c->address);
+    r->c.address = r->address;
+    if (err == GW_OK && on_wire(r))
+        err = gw_spec_write(c->spec, &r->spec_text);
+    for (int k = 0; k < lanes && err == GW_OK; k++) {
+        lane_state *l = &r->lane[k];
+        const uint64_t n = c->spec->n_channels;
+        l->channel0 = (uint32_t)(n * (unsigned)k / (unsigned)lanes);
+        l->n_channels = (uint32_t)(n * (unsigned)(k + 1) / (unsigned)lanes) - l->channel0;
+        l->eos = l->asked_for = UINT64_MAX;
+        err = gw_lane_open(&l->lane, &r->c, k, false);
+        if (err == GW_OK && !c->listen)
+            open_session(r, l);
+    }
+    if (err != GW_OK) {
+        gw_receiver_close(&r);
+        return err;
+    }
+    *out = r;
+    return GW_OK;
+}
+
+int gw_receiver_poll(gw_receiver *r, zmq_pollitem_t *item, int max)
+{
+    int n = 0;
+    for (int k = 0; k < r->lanes && n < max; k++)
+        item[n++] = (zmq_pollitem_t){.socket = gw_lane_socket(r->lane[k].lane), .events = ZMQ_POLLIN};
+    if (r->conn >= 0 && n < max)
+        item[n++] = (zmq_pollitem_t){.fd = r->conn, .events = ZMQ_POLLIN};
+    return n;
+}
+
+uint64_t gw_receiver_session(const gw_receiver *r)
+{
+    return r->session;
+}
+
+bool gw_receiver_timebase(const gw_receiver *r, gw_timebase *t)
+{
+    *t = r->timebase;
+    return r->timebase_known;
+}
+
+static int heartbeat(gw_receiver *r)
+{
+    const int64_t now_ns = gw_monotonic_ns();
+    for (int k = 0; k < r->lanes; k++) {
+        lane_state *l = &r->lane[k];
+        atomic_store_explicit(&r->count->heard_ns, l->heard_ns, memory_order_relaxed);
+        if (now_ns - l->said_ns < BEAT_NS || !gw_lane_has_peer(l->lane))
+            continue;
+        if (!l->session) {
+            open_session(r, l);
+        } else if (r->c.transport == GW_SHM && !r->segment) {
+            if (r->conn < 0)
+                (void)gw_shm_connect(&r->conn, r->address, r->c.session);
+            l->said_ns = now_ns;
+        } else {
+            const gw_control c = control_of(r, GW_CREDIT, r->done, limit_of(r));
+            (void)say(l, &c, NULL);
+        }
+    }
+    return GW_OK;
+}
+
+int gw_receiver_beat(gw_receiver *r)
+{
+    if (!on_wire(r))
+        return GW_OK;
+    if (r->done > r->told)
+        GW_TRY(tell_done(r));
+    return heartbeat(r);
+}
+
+/* Hears until there is a block for the caller (one lane), or nothing more. */
+static int hear_lane(gw_receiver *r, lane_state *l, gw_block **b)
+{
+    for (int i = 0; i < AT_ONCE; i++) {
+        gw_heard m;
+        int err = gw_lane_hear(l->lane, &m);
+        if (err == GW_EFORMAT) {
+            gw_lane_complain(l->lane, r->count);
+            continue;
+        }
+        GW_TRY(err);
+        if (m.is_control) {
+            GW_TRY(hear_control(r, l, &m));
+        } else if (m.block) { /* inproc: neither lost nor doubled */
+            account(r, &m.header, 0);
+            l->next++;
+            r->handed++;
+            *b = m.block;
+        } else {
+            GW_TRY(hear_block(r, l, &m, b));
+        }
+        if (*b)
+            return GW_OK;
+        if (r->lanes > 1 && l->next - r->handed >= (uint64_t)r->c.credit)
+            break;
+    }
+    return GW_EAGAIN;
+}
+
+static bool all_ended(const gw_receiver *r)
+{
+    for (int k = 0; k < r->lanes; k++)
+        if (r->lane[k].eos != r->handed)
+            return false;
+    return true;
+}
+
+int gw_receiver_take(gw_receiver *r, gw_block **b)
+{
+    *b = NULL;
+    if (r->c.transport == GW_SHM)
+        fetch_memory(r);
+    for (int k = 0; k < r->lanes; k++) {
+        int err = hear_lane(r, &r->lane[k], b);
+        if (err != GW_EAGAIN)
+            GW_TRY(err);
+        if (*b)
+            return GW_OK;
+    }
+    if (r->lanes > 1) {
+        lent **slot = &r->slot[r->handed % (uint64_t)r->c.credit];
+        if (*slot && (*slot)->lanes_in == r->lanes) {
+            account(r, &(*slot)->b.hdr, 2); /* out of the kernel, and together */
+            *b = &(*slot)->b;
+            *slot = NULL;
+            r->handed++;
+            return GW_OK;
+        }
+    }
+    if (all_ended(r))
+        return GW_EEND;
+    if (!on_wire(r) && r->lane[0].eos != UINT64_MAX)
+        return gw_fail(GW_EBUG, "link: %" PRIu64 " of %" PRIu64 " blocks came", r->handed, r->lane[0].eos);
+    if (r->done > r->told)
+        GW_TRY(tell_done(r));
+    if (on_wire(r))
+        GW_TRY(heartbeat(r));
+    return GW_EAGAIN;
+}
+
+int gw_receiver_done(gw_receiver *r, gw_block **b)
+{
+    gw_block_unref(b);
+    if (!on_wire(r))
+        mark_done(r, r->done);
+    const uint64_t batch = (uint64_t)r->c.credit / 8;
+    return r->done - r->told > (batch > 1 ? batch - 1 : 0) ? tell_done(r) : GW_OK;
+}
+
+/* The sender lets go when it has heard BYE, and says so; then nothing of ours can be lost by closing. */
+static void wait_for_leave(gw_receiver *r)
+{
+    const int64_t until_ns = gw_monotonic_ns() + (int64_t)BYE_MS * 1000000;
+    for (int k = 0; k < r->lanes; k++) {
+        lane_state *l = &r->lane[k];
+        while (gw_lane_has_peer(l->lane) && gw_monotonic_ns() < until_ns) {
+            gw_heard m;
+            int err = gw_lane_hear(l->lane, &m);
+            if (err == GW_OK && m.is_control && m.control.type == GW_GONE)
+                break;
+            if (err == GW_OK && m.is_control && m.control.type == GW_EOS && !m.stranger) {
+                const gw_control bye = control_of(r, GW_BYE, r->handed, 0);
+                (void)say(l, &bye, NULL);
+            }
+            if (err == GW_EAGAIN) {
+                zmq_pollitem_t item = {.socket = gw_lane_socket(l->lane), .events = ZMQ_POLLIN};
+                (void)zmq_poll(&item, 1, 20);
+            }
+            if (r->conn >= 0 && gw_shm_hung_up(r->conn))
+                break;
+        }
+    }
+}
+
+void gw_receiver_close(gw_receiver **rr)
+{
+    gw_receiver *r = *rr;
+    if (!r)
+        return;
+    *rr = NULL;
+    const bool whole = all_ended(r) && r->done == r->handed;
+    const gw_control c =
+        whole ? control_of(r, GW_BYE, r->handed, 0) : control_of(r, GW_GONE, GW_GONE_LEFT, 0);
+    for (int k = 0; k < r->lanes; k++)
+        if (r->lane[k].lane && gw_lane_has_peer(r->lane[k].lane))
+            (void)say(&r->lane[k], &c, NULL);
+    if (whole && on_wire(r))
+        wait_for_leave(r);
+    for (int k = 0; k < r->lanes; k++)
+        gw_lane_close(&r->lane[k].lane, on_wire(r) ? LINGER_MS : 0);
+    close_fd(&r->conn);
+    gw_segment_unref(&r->segment);
+    r->closed = true;
+    r->outstanding++; /* so that giving back what is half together does not free us under our feet */
+    forget_slots(r);
+    if (--r->outstanding == 0)
+        free_receiver(r);
+}
