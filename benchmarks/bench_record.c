@@ -180,7 +180,7 @@ static int replay(bench *b, lap *took)
 
 static int run(bench *b, bool swap)
 {
-    lap raw_out, raw_in, ours_out, ours_in;
+    lap raw_out = {0}, raw_in = {0}, ours_out = {0}, ours_in = {0};
     if (swap)
         GW_TRY(record(b, &ours_out));
     GW_TRY(raw_write(b, &raw_out));

@@ -179,7 +179,7 @@ uint64_t gw_spec_hash(const gw_spec *s)
     h = fnv1a(h, s->detector, strnlen(s->detector, sizeof s->detector) + 1);
     h = fnv1a(h, s->unit, strnlen(s->unit, sizeof s->unit) + 1);
     h = fnv1a(h, s->whitening, strnlen(s->whitening, sizeof s->whitening) + 1);
-    for (uint32_t i = 0; s->channel && i < s->n_channels; i++)
+    for (uint32_t i = 0; s->channel && i < s->n_channels && s->channel[i][0]; i++) /* unnamed = no names */
         h = fnv1a(h, s->channel[i], strnlen(s->channel[i], GW_NAME_BYTES) + 1);
     return h;
 }

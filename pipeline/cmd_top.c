@@ -112,11 +112,12 @@ static int choose(bool may_list, int *pid)
         gw_conf_file *doc;
         if (read_status(found[i], &text, &doc) != GW_OK)
             continue; /* ended just now */
-        const char *graph = "";
+        const char *graph = "", *node = "";
         double up_ns = 0;
         (void)gw_conf_get_text(gw_conf_root(doc), "graph", &graph);
+        (void)gw_conf_get_text(gw_conf_root(doc), "node", &node);
         (void)gw_conf_get_double(gw_conf_root(doc), "uptime_ns", 0, 1e19, &up_ns);
-        printf("  %7d  up %.0f s  %s\n", found[i], up_ns / 1e9, graph);
+        printf("  %7d  up %.0f s  %s%s%s\n", found[i], up_ns / 1e9, graph, *node ? " node " : "", node);
         gw_conf_free(&doc);
         free(text);
     }

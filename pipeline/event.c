@@ -28,8 +28,6 @@ const char *gw_phase_text(gw_phase p)
         return "retracted";
     case GW_PHASE_INJECTION:
         return "injection";
-    case GW_PHASE_END:
-        return "end";
     }
     return "unknown";
 }

@@ -12,8 +12,7 @@ typedef enum gw_phase {
     GW_PHASE_UPDATE,    /* it has grown past the alert threshold, or the time estimate moved */
     GW_PHASE_FINAL,     /* the peak; only a louder one within the refractory time re-opens the event */
     GW_PHASE_RETRACTED,
-    GW_PHASE_INJECTION, /* not a detection: a source says what it injected */
-    GW_PHASE_END        /* nothing follows from this producer */
+    GW_PHASE_INJECTION /* not a detection: a source says what it injected */
 } gw_phase;
 const char *gw_phase_text(gw_phase p); /* "first" ... */
 

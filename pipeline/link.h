@@ -100,6 +100,12 @@ uint64_t gw_sender_dropped(const gw_sender *s); /* blocks */
  * and call again. Sends EOS on the first call. A wire's receiver that stays silent for 10 s after that:
  * GW_EPEER, with the number of blocks it never confirmed. */
 int gw_sender_finish(gw_sender *s);
+/* Whether nobody listens: a wire's receiver has left, or has not been heard for 10 s. Only a sender that
+ * wants to end needs to care; any other waits for the next receiver. */
+bool gw_sender_deserted(const gw_sender *s);
+/* Waits for no receiver any more: every call answers GW_EPEER from now on. Lets go of all blocks and returns
+ * how many of them are not known to have been worked off. */
+uint64_t gw_sender_abandon(gw_sender *s);
 void gw_sender_close(gw_sender **s);
 
 /* The next block: the caller owns a reference, to be returned by gw_receiver_done. GW_EAGAIN: nothing there.
@@ -110,7 +116,8 @@ int gw_receiver_take(gw_receiver *r, gw_block **b);
 /* The block has been worked off: drops the reference and nulls. Its credit goes back when every other
  * reference to it is gone too (on a wire; inproc: at once). */
 int gw_receiver_done(gw_receiver *r, gw_block **b);
-/* For a caller that waits elsewhere and takes nothing for a while: every 200 ms, so that the sender knows it lives. */
+/* For a caller that waits elsewhere and takes nothing for a while: every 200 ms, so that the sender knows it
+ * lives. */
 int gw_receiver_beat(gw_receiver *r);
 uint64_t gw_receiver_session(const gw_receiver *r); /* the sender's; 0 = none yet */
 /* What the sender's SPEC said about pace and anchor. False: nothing yet. */

@@ -36,7 +36,7 @@ static void usage(FILE *to)
 
 int main(int argc, char **argv)
 {
-    signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is then what a full disk is: an error that somebody reports */
+    signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is then an error like a full disk */
     if (argc < 2) {
         usage(stderr);
         return 2;

@@ -128,7 +128,8 @@ struct gw_node {
     zmq_pollitem_t *item;  /* [max_items] */
     int max_items;
     int64_t opened_ns;    /* monotonic */
-    bool said_waiting;    /* for another process */
+    bool said_waiting;    /* for another process: to send something */
+    bool said_blocked;    /* ... or to take something */
     gw_timebase timebase; /* the graph's, for the links to tell; all 0 until it is known */
     gw_counters count;
     gw_meter meter;

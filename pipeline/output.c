@@ -120,9 +120,31 @@ static void learn_timebase(gw_node *n)
         (void)gw_graph_knows_timebase(n->graph, &n->timebase);
 }
 
+/* A run that is being stopped waits for no receiver that has left or died: its sources have ended already,
+ * and what they feed must be able to follow. */
+static void leave_the_deserted(gw_node *n, gw_sender *s, const gw_route *r, const char *what)
+{
+    if (!gw_sender_deserted(s))
+        return;
+    const uint64_t lost = gw_sender_abandon(s);
+    gw_log(GW_LOG_WARN, n->name,
+           "stopped while node %s was not there: %" PRIu64 " blocks of %s did not reach it", r->to->name,
+           lost, what);
+}
+
 int gw_node_pump(gw_node *n)
 {
     learn_timebase(n);
+    if (gw_graph_stopping(n->graph)) {
+        for (int o = 0; o < n->n_out; o++)
+            for (int k = 0; k < n->out[o].n_links; k++)
+                if (!n->out[o].link[k].gone)
+                    leave_the_deserted(n, n->out[o].link[k].link, &n->out[o].link[k].to->route,
+                                       n->out[o].spec.name);
+        for (int i = 0; i < n->n_feeds_out; i++)
+            if (!n->feed_out[i]->gone)
+                leave_the_deserted(n, n->feed_out[i]->sender, &n->feed_out[i]->route, "events");
+    }
     for (int o = 0; o < n->n_out; o++)
         for (int k = 0; k < n->out[o].n_links; k++) {
             struct gw_output_link *l = &n->out[o].link[k];
@@ -202,16 +224,35 @@ bool gw_output_try(gw_output *o)
     return o->slab || (output_ready(o) && gw_pool_take(o->pool, &o->slab) == GW_OK);
 }
 
+/* The same for one that takes nothing: a wait without end is visible. */
+static void say_blocked(gw_node *n, const gw_output *o, int64_t since_ns)
+{
+    for (int k = 0; k < o->n_links && !n->said_blocked; k++) {
+        const struct gw_output_link *l = &o->link[k];
+        if (!l->to->route.across || l->gone || gw_sender_ready(l->link) ||
+            gw_monotonic_ns() - since_ns < 5 * GW_SECOND_NS)
+            continue;
+        n->said_blocked = true;
+        gw_log(GW_LOG_WARN, n->name, "waits: node %s takes nothing of %s (%s)", l->to->route.to->name,
+               o->spec.name, l->to->route.address);
+    }
+}
+
 /* A slab to write and the credit to send it. */
 int gw_output_reserve(gw_node *n, gw_output *o)
 {
+    const int64_t since_ns = o->slab ? 0 : gw_monotonic_ns();
     while (!o->slab) {
         const bool ready = output_ready(o);
         if (ready && gw_pool_take(o->pool, &o->slab) == GW_OK)
             break;
         n->blocked = ready ? GW_FOR_SLAB : GW_FOR_CREDIT;
         GW_TRY(gw_node_wait(n, 0));
+        say_blocked(n, o, since_ns);
     }
+    if (n->said_blocked)
+        gw_log(GW_LOG_INFO, n->name, "goes on");
+    n->said_blocked = false;
     return GW_OK;
 }
 

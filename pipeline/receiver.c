@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #define BEAT_NS   INT64_C(250000000)
-#define AGAIN_NS  (1 * GW_SECOND_NS) /* a request that nothing came of is repeated */
+#define AGAIN_NS  INT64_C(500000000) /* a request that nothing came of is repeated */
 #define SILENT_NS (1 * GW_SECOND_NS) /* a sender that said nothing for so long may be replaced */
 enum { LINGER_MS = 500, BYE_MS = 500, AT_ONCE = 1024 }; /* messages heard in one go */
 
@@ -654,6 +654,8 @@ static int hear_lane(gw_receiver *r, lane_state *l, gw_block **b)
         int err = gw_lane_hear(l->lane, &m);
         if (err == GW_EFORMAT) {
             gw_lane_complain(l->lane, r->count);
+            if (!m.stranger && l->session && on_wire(r))
+                ask_again(r, l); /* most likely that was the block we want */
             continue;
         }
         GW_TRY(err);

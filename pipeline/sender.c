@@ -35,7 +35,7 @@ struct gw_sender {
     gw_block **kept; /* [credit] ring: blocks base .. next - 1 */
     uint64_t base, next, dropped;
     bool agreed, gone, eos;
-    int64_t eos_ns;
+    int64_t opened_ns, eos_ns;
     /* A dropping link's own queue, and the hole that stands before its first block. */
     gw_block **queue; /* [credit] ring */
     int first, queued;
@@ -88,6 +88,7 @@ int gw_sender_open(gw_sender **out, const gw_link_conf *c)
     s->c = *c;
     s->count = c->counts ? c->counts : &s->own_count;
     s->lanes = lanes;
+    s->opened_ns = gw_monotonic_ns();
     s->hash = gw_spec_hash(c->spec);
     s->conn = s->door.listener = s->door.half = -1;
     s->address = strdup(c->address);
@@ -506,7 +507,8 @@ int gw_sender_give(gw_sender *s, gw_block *b)
 
 static bool lane_is_over(const gw_sender *s, lane_state *l)
 {
-    /* Worked off, and nobody there to say BYE. An empty stream still waits for the first who comes to hear EOS. */
+    /* Worked off, and nobody there to say BYE. An empty stream still waits for the first who comes to hear
+     * EOS. */
     return l->bye || l->left || (on_wire(s) && l->heard_ns && l->done == s->next && !peer_lives(s, l));
 }
 
@@ -544,6 +546,42 @@ int gw_sender_finish(gw_sender *s)
     return GW_EAGAIN;
 }
 
+bool gw_sender_deserted(const gw_sender *s)
+{
+    for (int k = 0; k < s->lanes && on_wire(s); k++) {
+        const lane_state *l = &s->lane[k];
+        const int64_t since_ns = l->heard_ns ? l->heard_ns : s->opened_ns;
+        if (l->left || gw_monotonic_ns() - since_ns > GIVE_UP_NS)
+            return true;
+    }
+    return false;
+}
+
+static void release_queue(gw_sender *s)
+{
+    for (; s->queued; s->queued--) {
+        gw_block_unref(&s->queue[s->first]);
+        s->first = (s->first + 1) % s->c.credit;
+    }
+}
+
+static void release_kept(gw_sender *s)
+{
+    while (s->base < s->next)
+        gw_block_unref(&s->kept[s->base++ % (uint64_t)s->c.credit]);
+}
+
+uint64_t gw_sender_abandon(gw_sender *s)
+{
+    const uint64_t lost = s->next - s->base + (uint64_t)s->queued;
+    s->gone = true;
+    release_queue(s);
+    if (s->conn < 0 ||
+        gw_shm_hung_up(s->conn)) /* a receiver that is merely silent may still read what it was lent */
+        release_kept(s);
+    return lost;
+}
+
 void gw_sender_close(gw_sender **ss)
 {
     gw_sender *s = *ss;
@@ -558,11 +596,9 @@ void gw_sender_close(gw_sender **ss)
         }
         gw_lane_close(&l->lane, on_wire(s) ? LINGER_MS : 0);
     }
-    while (s->kept && s->base < s->next)
-        gw_block_unref(&s->kept[s->base++ % (uint64_t)s->c.credit]);
-    for (; s->queued; s->queued--) {
-        gw_block_unref(&s->queue[s->first]);
-        s->first = (s->first + 1) % s->c.credit;
+    if (s->kept && s->queue) {
+        release_queue(s);
+        release_kept(s);
     }
     close_fd(&s->conn);
     close_fd(&s->door.half);

@@ -33,8 +33,8 @@ gw_timebase gw_env_timebase(const gw_env *env);
 int gw_env_wait_until(gw_env *env, int64_t data_ns);
 /* Sources: of the time in next(), so much was spent waiting for something to come in (counted as such). */
 void gw_env_waited(gw_env *env, int64_t ns);
-/* Sends an event to every sink that listens; waits where one has not taken the last 128, so that none is lost. Only
- * where makes_events is set. */
+/* Sends an event to every sink that listens; waits where one has not taken the last 128, so that none is
+ * lost. Only where makes_events is set. */
 int gw_env_emit(gw_env *env, const gw_event *e);
 /* Says that the input is bad but work goes on: logs one line; the run will end with exit status 2. */
 void gw_env_bad_input(gw_env *env, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -116,8 +116,8 @@ typedef struct gw_kind {
     const char *kind; /* the word in YAML */
     const char *help; /* one line for --help and docs */
     gw_role role;
-    bool per_stream;   /* one instance for each incoming stream, with one input and one output each */
-    bool takes_events; /* a sink that listens to event feeds */
+    bool per_stream;     /* one instance for each incoming stream, with one input and one output each */
+    bool takes_events;   /* a sink that listens to event feeds */
     bool takes_presence; /* minds absent channels itself; without it a hop that lacks a channel is a hole */
     bool makes_events;
     size_t state_size;
@@ -125,8 +125,8 @@ typedef struct gw_kind {
     int (*plan)(void *self, gw_plan *plan);
     int (*open)(void *self, gw_env *env);
     /* Sources: fill the next piece of output `port`. The runner asks the port whose next block is
-     * complete first. GW_EEND when this port is done. May wait with gw_env_wait_until. GW_EAGAIN, after a wait of
-     * at most 50 ms: nothing for this port yet; other ports may be asked before it is asked again. */
+     * complete first. GW_EEND when this port is done. May wait with gw_env_wait_until. GW_EAGAIN, after a
+     * wait of at most 50 ms: nothing for this port yet; other ports may be asked before it is asked again. */
     int (*next)(void *self, int port, gw_piece *piece);
     /* Stages: one aligned hop, in[n_in] -> out[n_out]. Neither sleeps, allocates nor logs per hop. */
     int (*step)(void *self, const gw_view *in, gw_out *out);
@@ -134,15 +134,16 @@ typedef struct gw_kind {
     int (*take)(void *self, int port, const gw_view *in);
     /* Sinks with takes_events. */
     int (*event)(void *self, const gw_event *e);
-    /* Optional. Stages: forget what spans time, once per hole (port -1 when several are involved), and, with a hole
-     * of no samples, when the sender in another process has begun anew.
-     * Sinks: every hole of every input. */
+    /* Optional. Stages: forget what spans time, once per hole (port -1 when several are involved), and, with
+     * a hole of no samples, when the sender in another process has begun anew. Sinks: every hole of every
+     * input. */
     int (*gap)(void *self, int port, const gw_hole *hole);
     /* Optional, at the end of the stream. Stages: out[n_out] as in step, called again until nothing is
      * filled. Sinks: out is NULL; flush. */
     int (*drain)(void *self, gw_out *out);
-    /* Optional, sinks: a command from outside (`gwstream dump`), as "dump SECONDS PATH", between two blocks and in the
-     * sink's own thread. Writes one line of answer, without a newline; what it returns says whether it is an error. */
+    /* Optional, sinks: a command from outside (`gwstream dump`), as "dump SECONDS PATH", between two blocks
+     * and in the sink's own thread. Writes one line of answer, without a newline; what it returns says
+     * whether it is an error. */
     int (*command)(void *self, const char *words, char *answer, size_t n);
     void (*close)(void *self); /* optional */
 } gw_kind;

@@ -148,8 +148,6 @@ static int take_event(alerts *a, const gw_event *e)
 static int event(void *self, const gw_event *e)
 {
     alerts *a = self;
-    if (e->phase == GW_PHASE_END)
-        return 0;
     int err = e->phase == GW_PHASE_INJECTION ? take_injection(a, e) : take_event(a, e);
     if (err < 0) /* the run ends with this; what could not be kept is at least said in full */
         gw_log(GW_LOG_ERROR, a->name,

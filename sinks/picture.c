@@ -328,8 +328,6 @@ static int event(void *self, const gw_event *e)
         p->truth[p->n_truths++ % MAX_TRUTHS] = *e;
         return 0;
     }
-    if (e->phase == GW_PHASE_END)
-        return 0;
     int i = 0;
     while (i < p->n_wait && strcmp(p->wait[i].event.id, e->id) != 0)
         i++;

@@ -34,7 +34,7 @@ typedef struct port {
 typedef struct ring {
     char *path;
     int64_t keep_ns, before_ns, after_ns;
-    bool on[GW_PHASE_END + 1];
+    bool on[GW_PHASE_INJECTION + 1];
     gw_spec spec[GW_MAX_PORTS];
     port port[GW_MAX_PORTS];
     int n_ports;

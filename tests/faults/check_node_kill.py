@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import time
 
-from faults import MODEL, PROGRAM, check, finish, folder
+from faults import MODEL, PROGRAM, check, finish, folder, free_port
 
 GRAPH = """
 nodes: {{front: {{ports: {ports}}}, back: {{}}}}
@@ -101,8 +101,7 @@ def source_killed(g):
 
 with folder() as work, concurrent.futures.ThreadPoolExecutor(4) as pool:
     cases = [(undisturbed, "shm")] + [(what, link) for link in ("shm", "ipc", "tcp") for what in (search_killed, source_killed)]
-    ports = 6000 + os.getpid() * 10 % 20000
-    jobs = [pool.submit(what, Graph(work, f"g{k}", link, ports + 100 * k)) for k, (what, link) in enumerate(cases)]
+    jobs = [pool.submit(what, Graph(work, f"g{k}", link, free_port(8))) for k, (what, link) in enumerate(cases)]
     want = None
     for job in jobs:
         good, text, found = job.result()

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 
-from faults import MODEL, PROGRAM, check, finish, folder, lines
+from faults import MODEL, PROGRAM, check, finish, folder, free_port, lines
 
 GRAPH = """
 {nodes}
@@ -32,7 +32,7 @@ def run_graph(work, name, side="", link=None, disturb=None):
     path = f"{work}/{name}.yaml"
     main = "node: main," if link else ""
     with open(path, "w", encoding="ascii") as f:
-        f.write(GRAPH.format(nodes="nodes: {main: {ports: %d}, side: {}}" % (5800 + os.getpid() % 4000) if link else "", main=main,
+        f.write(GRAPH.format(nodes="nodes: {main: {ports: %d}, side: {}}" % free_port(8) if link else "", main=main,
                              main2=", node: main" if link else "", model=MODEL, work=work, name=name, side=side % link if link else side))
     environment = dict(os.environ, GWSTREAM_RUN=f"{os.getpid()}-{name}")
     began = time.monotonic()

@@ -72,7 +72,14 @@ with folder() as work:
 
     # No file may grow beyond 1 MB: the recording runs out of room, the search goes on without it.
     p = start(work, "full", 40, limit=1 << 20)
-    time.sleep(2)
+    last, until = 0, time.monotonic() + 20
+    while last < 1400000056e9 and time.monotonic() < until:
+        time.sleep(0.2)
+        try:
+            last = sqlite3.connect(f"file:{work}/full.sqlite?mode=ro", uri=True).execute(
+                "select max(gps_ns) from events where phase = 'final'").fetchone()[0] or 0
+        except sqlite3.OperationalError:
+            pass
     p.send_signal(signal.SIGINT)
     try:
         _, err = p.communicate(timeout=30)
@@ -95,6 +102,24 @@ with folder() as work:
     p.send_signal(signal.SIGINT)
     p.communicate(timeout=20)
     check(p.returncode in (0, 130), f"two signals: exit {p.returncode}")
+
+    # A graph in two processes: whoever is stopped second does not wait for the one that has left.
+    pathlib.Path(work, "two.yaml").write_text("""nodes: {front: {}, back: {}}
+sources: {sky: {kind: repeat, node: front, channels: 4, rate: 1024Hz, pace: 1}}
+sinks: {end: {kind: "null", node: back, from: sky, on_full: wait}}
+""")
+    both = {node: subprocess.Popen([PROGRAM, "run", "--node", node, f"{work}/two.yaml"], stderr=subprocess.PIPE, text=True)
+            for node in ("front", "back")}
+    time.sleep(2)
+    for node in ("back", "front"):
+        both[node].send_signal(signal.SIGINT)
+        try:
+            _, err = both[node].communicate(timeout=8)
+        except subprocess.TimeoutExpired:
+            both[node].kill()
+            err = "did not end"
+        check(both[node].returncode == 0, f"two processes, {node}: exit {both[node].returncode}: {err.splitlines()[-1:]}")
+        time.sleep(1.5)
 
     # A reader that goes away does not take the search with it.
     strain = f"{work}/strain.hdf5"

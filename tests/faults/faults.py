@@ -23,7 +23,7 @@ from flow import MODEL, PROGRAM, check, finish, folder, lines, run, skip  # noqa
 DRIVER = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else "link_driver"
 GAP = 1
 _number = itertools.count()
-_port = 20000 + os.getpid() * 7 % 20000
+_port = 10000 + os.getpid() * 128 % 22000  # tests run side by side; beyond 32767 the kernel picks its own
 _port_lock = threading.Lock()
 _alive = []
 
@@ -102,7 +102,8 @@ class End(Said):
         for key, value in options.items():
             if value is not False and value is not None:
                 command += ["--" + key.replace("_", "-")] + ([] if value is True else [value])
-        super().__init__(command)
+        # Its memory is measured: under AddressSanitizer what was freed must not be kept.
+        super().__init__(command, env=os.environ | {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":quarantine_size_mb=1"})
 
     def rss_growth_kib(self):
         """Of the resident memory, over the last half of what it said once a second."""
@@ -216,7 +217,7 @@ def nothing_left_behind(work):
     """No file in /dev/shm or the folder (where the ends run, and TMPDIR for them) but traces, no socket, no process."""
 
     def there():
-        names = {f"/dev/shm/{n}" for n in os.listdir("/dev/shm") if "gw" in n.lower()}
+        names = {f.path for f in os.scandir("/dev/shm") if "gw" in f.name.lower() and f.is_file()}  # a folder is another test's
         names |= {str(p) for p in pathlib.Path(work).rglob("*") if not p.name.startswith("trace")}
         with open("/proc/net/unix", encoding="ascii", errors="replace") as f:
             return names | {line.split()[-1] for line in f if f"gw-faults-{os.getpid()}-" in line}

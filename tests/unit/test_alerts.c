@@ -111,8 +111,6 @@ static void tell(sink *s, const char *id)
         gw_event e = an_event(said[i], id);
         assert_int_equal(kind->event(s->self, &e), 0);
     }
-    gw_event end = {.phase = GW_PHASE_END};
-    assert_int_equal(kind->event(s->self, &end), 0);
 }
 
 static int summarise(gw_journal_summary *sum)

@@ -244,7 +244,6 @@ static void phases_have_words(void **state)
     assert_string_equal(gw_phase_text(GW_PHASE_FINAL), "final");
     assert_string_equal(gw_phase_text(GW_PHASE_RETRACTED), "retracted");
     assert_string_equal(gw_phase_text(GW_PHASE_INJECTION), "injection");
-    assert_string_equal(gw_phase_text(GW_PHASE_END), "end");
     assert_string_equal(gw_phase_text(0), "unknown");
 }
 
