@@ -133,10 +133,12 @@ static void sum_delays(gw_graph *g)
 }
 
 /* What a sink holds on to is beyond what is in flight: within a process a block is worked off all the same.
- */
+ * A dropping link has a queue besides, and over ipc and tcp also messages on their way of blocks that were
+ * asked for twice and are worked off already: none of them may take a slab from the other links. */
 static int slabs_for(const gw_input *in)
 {
-    return in->keep + (in->on_full == GW_DROP ? 2 * in->credit : in->credit);
+    const bool resends = in->route.across && in->route.transport != GW_SHM;
+    return in->keep + (in->on_full != GW_DROP ? 1 : resends ? 3 : 2) * in->credit;
 }
 
 int gw_graph_fit_credits(gw_graph *g)

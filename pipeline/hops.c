@@ -20,23 +20,39 @@ static int tell_lost(gw_node *n)
     return gw_node_lose(n, hop_end_ns(n, hop), n->lost_reason, n->lost_dq);
 }
 
+/* The last hop that is lost together with the next one, because it too begins before what input `in` has:
+ * a hole of years is one turn. No further than those inputs have come that do not lack the next hop. */
+static int64_t last_lost(const gw_node *n, unsigned lacking, const gw_input *in)
+{
+    const int64_t h = n->hop_index;
+    int64_t more = in->lo > h * in->hop ? (in->lo - 1 - h * in->hop) / in->hop : 0;
+    for (int i = 0; i < n->n_in; i++) {
+        const int64_t come = (n->in[i].end - h * n->in[i].hop) / n->in[i].hop - 1;
+        if (!(lacking >> i & 1) && come < more)
+            more = come;
+    }
+    return h + more;
+}
+
 /* One hop of all inputs is there, whole or not. */
 static int do_hop(gw_node *n)
 {
-    const int64_t h = n->hop_index++;
+    const int64_t h = n->hop_index;
     n->waiting_since_ns = 0;
     gw_view view[GW_MAX_PORTS];
     for (int i = 0; i < n->n_in; i++) {
         gw_input *in = &n->in[i];
         const int64_t from = h * in->hop;
         if (!gw_input_has(in, from - in->history, from + in->hop)) {
-            n->lost_until_hop = h;
+            n->lost_until_hop = last_lost(n, 0, in);
+            n->hop_index = n->lost_until_hop + 1;
             n->lost_reason = in->lo > from ? in->reason : GW_GAP_HISTORY;
             n->lost_dq = GW_DQ_ALL;
             return GW_OK;
         }
         gw_input_view(in, from, in->hop, &view[i]);
     }
+    n->hop_index++;
     GW_TRY(tell_lost(n));
     return gw_node_step(n, view);
 }
@@ -123,15 +139,21 @@ static bool patience_is_over(gw_node *n, unsigned lacking)
     return ahead && (all_late || now_ns - n->waiting_since_ns >= n->patience_ns);
 }
 
+/* Also without what would be of no use, because another input has a hole there. */
 static int go_on_without(gw_node *n, unsigned lacking)
 {
     const int64_t until_ns = needed_ns(n, lacking);
+    int64_t last = n->hop_index;
+    for (int i = 0; i < n->n_in && n->hop_known; i++) {
+        const int64_t lost = lacking >> i & 1 ? last : last_lost(n, lacking, &n->in[i]);
+        last = lost > last ? lost : last;
+    }
     for (int i = 0; i < n->n_in; i++) {
         gw_input *in = &n->in[i];
         if (!(lacking >> i & 1))
             continue;
         const int64_t until = n->hop_known
-                                  ? (n->hop_index + 1) * in->hop
+                                  ? (last + 1) * in->hop
                                   : gw_sample_at_or_after(until_ns, in->spec->rate, in->spec->phase_ns);
         const int64_t from = in->started ? in->end : until;
         const bool first = !in->late;

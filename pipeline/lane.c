@@ -6,6 +6,8 @@
 #include "pipeline/log.h"
 
 #include <inttypes.h>
+#include <malloc.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,7 +84,7 @@ static void set_options(gw_lane *l, const gw_link_conf *c)
     const size_t slab = gw_spec_slab_bytes(c->spec);
     const int64_t largest = (int64_t)(slab > GW_WIRE_TEXT_MAX ? slab : GW_WIRE_TEXT_MAX) + 4096;
     (void)zmq_setsockopt(l->socket, ZMQ_MAXMSGSIZE, &largest, sizeof largest);
-    if (l->transport != GW_SHM) {
+    if (l->transport == GW_IPC) { /* tcp sizes its buffers itself, and better */
         set_int(l->socket, ZMQ_SNDBUF, KERNEL_BUFFER);
         set_int(l->socket, ZMQ_RCVBUF, KERNEL_BUFFER);
     }
@@ -90,6 +92,15 @@ static void set_options(gw_lane *l, const gw_link_conf *c)
         set_int(l->socket, ZMQ_HEARTBEAT_IVL, 1000);
         set_int(l->socket, ZMQ_HEARTBEAT_TIMEOUT, 3000);
     }
+}
+
+/* ZeroMQ receives into memory from malloc, which by default gives megabytes back to the kernel with every
+ * free and takes them again, page fault by page fault, for the next message: measured to cost a third of a
+ * tcp link's speed. What is kept instead is bounded by the credits. For the whole process, once. */
+static void keep_freed_memory(void)
+{
+    (void)mallopt(M_MMAP_THRESHOLD, 32 << 20); /* the most that malloc allows */
+    (void)mallopt(M_TRIM_THRESHOLD, 1 << 30);
 }
 
 int gw_lane_open(gw_lane **out, const gw_link_conf *c, int index, bool sender)
@@ -104,6 +115,10 @@ int gw_lane_open(gw_lane **out, const gw_link_conf *c, int index, bool sender)
     l->transport = c->transport;
     l->router = c->listen && c->transport != GW_INPROC;
     l->crc = c->crc;
+    if (!sender && (c->transport == GW_IPC || c->transport == GW_TCP)) {
+        static pthread_once_t once = PTHREAD_ONCE_INIT;
+        (void)pthread_once(&once, keep_freed_memory);
+    }
     l->pool = sender ? c->pool : NULL;
     l->socket = zmq_socket(c->zmq, l->router ? ZMQ_ROUTER : ZMQ_DEALER);
     int err = l->socket ? GW_OK : zmq_failed("socket", address);

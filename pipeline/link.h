@@ -119,7 +119,8 @@ int gw_receiver_done(gw_receiver *r, gw_block **b);
 /* For a caller that waits elsewhere and takes nothing for a while: every 200 ms, so that the sender knows it
  * lives. */
 int gw_receiver_beat(gw_receiver *r);
-uint64_t gw_receiver_session(const gw_receiver *r); /* the sender's; 0 = none yet */
+/* Grows whenever the numbers begin anew; 0 = no sender yet. */
+uint64_t gw_receiver_session(const gw_receiver *r);
 /* What the sender's SPEC said about pace and anchor. False: nothing yet. */
 bool gw_receiver_timebase(const gw_receiver *r, gw_timebase *t);
 /* Says BYE if EOS was reached and all blocks are done, else GONE. */

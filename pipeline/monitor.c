@@ -105,6 +105,12 @@ static void post_command(gw_monitor *m, client *c)
         if (n->kind->role != GW_SINK || !n->kind->command)
             continue;
         if (strcmp(n->name, name) == 0) {
+            if (!n->here) { /* nobody here would ever answer */
+                snprintf(why, sizeof why, "sink '%s' runs on node %s: ask the process of that node", name,
+                         n->process->name);
+                answer_line(c, "error", why);
+                return;
+            }
             if (gw_mailbox_post(&n->mail, words) != GW_OK) {
                 snprintf(why, sizeof why, "%s: %s", name, gw_err_detail());
                 answer_line(c, "error", why);
@@ -115,6 +121,8 @@ static void post_command(gw_monitor *m, client *c)
             c->until_ns = in_ms(COMMAND_MS);
             return;
         }
+        if (!n->here)
+            continue;
         const size_t used = strlen(known);
         snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", n->name);
     }

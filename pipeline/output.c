@@ -78,8 +78,7 @@ int gw_node_open_links(gw_node *n)
 void gw_node_close_links(gw_node *n)
 {
     for (int i = 0; i < n->n_in; i++)
-        if (n->in[i].link)
-            gw_input_close(&n->in[i]);
+        gw_input_close(&n->in[i]);
     for (int o = 0; o < n->n_out; o++) {
         for (int k = 0; k < n->out[o].n_links; k++)
             gw_sender_close(&n->out[o].link[k].link);
@@ -132,28 +131,31 @@ static void leave_the_deserted(gw_node *n, gw_sender *s, const gw_route *r, cons
            lost, what);
 }
 
+/* Hears what the receiver says; *gone once there is none to work for. */
+static int pump_link(gw_node *n, gw_sender *s, bool *gone, const gw_route *r, const char *what)
+{
+    if (*gone)
+        return GW_OK;
+    int err = gw_sender_pump(s);
+    if (err == GW_OK && gw_graph_stopping(n->graph)) {
+        leave_the_deserted(n, s, r, what);
+        err = gw_sender_pump(s);
+    }
+    return without(n, gone, err);
+}
+
 int gw_node_pump(gw_node *n)
 {
     learn_timebase(n);
-    if (gw_graph_stopping(n->graph)) {
-        for (int o = 0; o < n->n_out; o++)
-            for (int k = 0; k < n->out[o].n_links; k++)
-                if (!n->out[o].link[k].gone)
-                    leave_the_deserted(n, n->out[o].link[k].link, &n->out[o].link[k].to->route,
-                                       n->out[o].spec.name);
-        for (int i = 0; i < n->n_feeds_out; i++)
-            if (!n->feed_out[i]->gone)
-                leave_the_deserted(n, n->feed_out[i]->sender, &n->feed_out[i]->route, "events");
-    }
     for (int o = 0; o < n->n_out; o++)
         for (int k = 0; k < n->out[o].n_links; k++) {
             struct gw_output_link *l = &n->out[o].link[k];
-            if (!l->gone)
-                GW_TRY(without(n, &l->gone, gw_sender_pump(l->link)));
+            GW_TRY(pump_link(n, l->link, &l->gone, &l->to->route, n->out[o].spec.name));
         }
-    for (int i = 0; i < n->n_feeds_out; i++)
-        if (!n->feed_out[i]->gone)
-            GW_TRY(without(n, &n->feed_out[i]->gone, gw_sender_pump(n->feed_out[i]->sender)));
+    for (int i = 0; i < n->n_feeds_out; i++) {
+        gw_feed *f = n->feed_out[i];
+        GW_TRY(pump_link(n, f->sender, &f->gone, &f->route, "events"));
+    }
     for (int i = 0; i < n->n_in; i++)
         if (n->in[i].link && !n->in[i].from->here)
             GW_TRY(gw_receiver_beat(n->in[i].link));
@@ -382,11 +384,14 @@ static bool is_worth_waiting(const gw_node *n, const gw_node *to, const gw_link_
 }
 
 /* Asks once. GW_EAGAIN: it takes longer, and the items have what to wait for. */
-static int finish(gw_node *n, gw_sender *s, const gw_node *to, const gw_link_counts *count, int *items)
+static int finish(gw_node *n, gw_sender *s, const gw_node *to, const gw_route *r, const char *what,
+                  const gw_link_counts *count, int *items)
 {
     int err = s ? gw_sender_finish(s) : GW_OK;
     if (err != GW_EAGAIN)
         return err;
+    if (gw_graph_stopping(n->graph) && !gw_graph_has_failed(n->graph))
+        leave_the_deserted(n, s, r, what);
     if (!is_worth_waiting(n, to, count))
         return GW_OK;
     *items += gw_sender_poll(s, n->item + *items, n->max_items - *items);
@@ -402,7 +407,8 @@ int gw_node_goodbye(gw_node *n)
         for (int o = 0; o < n->n_out; o++) {
             for (int k = 0; k < n->out[o].n_links; k++) {
                 struct gw_output_link *l = &n->out[o].link[k];
-                int err = finish(n, l->link, l->to->node, &l->count, &items);
+                int err =
+                    finish(n, l->link, l->to->node, &l->to->route, n->out[o].spec.name, &l->count, &items);
                 if (l->link)
                     atomic_store_explicit(&l->dropped, gw_sender_dropped(l->link), memory_order_relaxed);
                 waiting |= err == GW_EAGAIN;
@@ -411,7 +417,7 @@ int gw_node_goodbye(gw_node *n)
         }
         for (int i = 0; i < n->n_feeds_out; i++) {
             gw_feed *f = n->feed_out[i];
-            int err = finish(n, f->sender, f->to, &f->sender_count, &items);
+            int err = finish(n, f->sender, f->to, &f->route, "events", &f->sender_count, &items);
             waiting |= err == GW_EAGAIN;
             failed = err != GW_EAGAIN && err != GW_OK ? err : failed;
         }

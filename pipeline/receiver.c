@@ -22,13 +22,13 @@ enum { LINGER_MS = 500, BYE_MS = 500, AT_ONCE = 1024 }; /* messages heard in one
 typedef struct lent {
     gw_block b; /* first */
     gw_receiver *r;
-    uint64_t number, session;
+    uint64_t number, generation;
     bool has_message;
     zmq_msg_t message;
     gw_segment *segment;
     void *copy; /* this lent's own memory: put together from several lanes, or moved to a good address */
     size_t copy_bytes;
-    int lanes_in; /* several lanes: how many have brought their part */
+    uint32_t lanes_in; /* several lanes: a bit for each that has brought its part */
     struct lent *next;
 } lent;
 
@@ -45,11 +45,13 @@ typedef struct lane_state {
 
 struct gw_receiver {
     gw_link_conf c;
-    char *address, *spec_text;
+    char *address;
     uint64_t hash;
     int lanes;
     lane_state lane[GW_MAX_LANES];
     uint64_t session;
+    uint64_t generation; /* grows whenever numbers begin anew */
+    int64_t looked_ns;
     uint64_t handed, done, told; /* given to the caller; worked off; what the sender knows of that */
     bool *released;              /* [credit] ring: numbers done .. handed - 1 that came back out of order */
     lent **slot;                 /* [credit] ring, several lanes: blocks being put together */
@@ -91,7 +93,6 @@ static void free_receiver(gw_receiver *r)
     free(r->released);
     free(r->slot);
     free(r->address);
-    free(r->spec_text);
     free(r);
 }
 
@@ -122,7 +123,9 @@ static void open_session(gw_receiver *r, lane_state *l)
     gw_control c = control_of(r, GW_HELLO, GW_FROM_OLDEST, on_wire(r) ? 0 : limit_of(r));
     c.spec_hash = r->c.listen ? 0 : r->hash;
     c.epoch = l->epoch;
-    (void)say(l, &c, r->spec_text);
+    char text[256];
+    gw_spec_text(r->c.spec, text, sizeof text);
+    (void)say(l, &c, on_wire(r) ? text : NULL);
 }
 
 /* "Send from what I lack", once for each number unless nothing came of it. */
@@ -153,13 +156,18 @@ static int tell_done(gw_receiver *r)
     return GW_OK;
 }
 
+static void hold(gw_receiver *r)
+{
+    atomic_store_explicit(&r->count->credits, (int64_t)(r->handed - r->done), memory_order_relaxed);
+}
+
 static void mark_done(gw_receiver *r, uint64_t number)
 {
     const uint64_t credit = (uint64_t)r->c.credit;
     r->released[number % credit] = true;
     while (r->done < r->handed && r->released[r->done % credit])
         r->released[r->done++ % credit] = false;
-    atomic_store_explicit(&r->count->credits, (int64_t)(r->handed - r->done), memory_order_relaxed);
+    hold(r);
 }
 
 /* -- lending ----------------------------------------------------------------------------------------- */
@@ -172,7 +180,7 @@ static void take_back(gw_block *b)
         zmq_msg_close(&l->message);
     l->has_message = false;
     gw_segment_unref(&l->segment);
-    if (l->session == r->session && !r->closed)
+    if (l->generation == r->generation && !r->closed)
         mark_done(r, l->number);
     l->next = r->spare;
     r->spare = l;
@@ -197,7 +205,7 @@ static lent *lend(gw_receiver *r, const gw_header *h)
     l->b.data = NULL;
     l->b.release = take_back;
     l->r = r;
-    l->session = r->session;
+    l->generation = r->generation;
     l->lanes_in = 0;
     r->outstanding++;
     return l;
@@ -268,6 +276,7 @@ static int lend_whole(gw_receiver *r, gw_heard *m, gw_block **out)
     l->b.capacity = bytes;
     account(r, &m->header, copies);
     r->handed++;
+    hold(r);
     *out = &l->b;
     return GW_OK;
 }
@@ -300,7 +309,7 @@ static int put_slice(gw_receiver *r, lane_state *lane, gw_heard *m)
     if (h->sample0 != whole->sample0 || h->n_samples != whole->n_samples ||
         h->gap_samples != whole->gap_samples)
         return gw_fail(GW_EFORMAT, "link %s: the lanes of block %" PRIu64 " differ", s->name, l->number);
-    l->lanes_in++;
+    l->lanes_in |= UINT32_C(1) << (lane - r->lane);
     if (h->flags & GW_FLAG_GAP)
         return GW_OK;
     const size_t row = (size_t)h->n_samples * gw_dtype_bytes(s->dtype);
@@ -335,7 +344,7 @@ static void forget_slots(gw_receiver *r)
 static void read_timebase(gw_receiver *r, const char *text, size_t bytes)
 {
     gw_conf_file *file;
-    if (gw_conf_parse(&file, "spec", text, bytes) != GW_OK)
+    if (!strstr(text, "\"anchor_wall_ns\"") || gw_conf_parse(&file, "spec", text, bytes) != GW_OK)
         return;
     gw_conf *root = gw_conf_root(file);
     gw_timebase t = {0};
@@ -369,20 +378,26 @@ static bool sender_lives(gw_receiver *r, lane_state *l)
     return gw_monotonic_ns() - l->heard_ns < SILENT_NS && gw_lane_say(l->lane, &c, NULL) != GW_EPEER;
 }
 
-/* A sender process that was not known yet. Every number begins anew with it. */
+/* A sender that did not know us: numbers begin anew, with another process or because this one served somebody
+ * else in between and let go of what we lack. Otherwise we go on where we were. */
 static void begin_session(gw_receiver *r, lane_state *l, const gw_control *c)
 {
-    if (r->session != c->session) {
+    if (r->session != c->session || c->count > l->next) {
         forget_slots(r);
         r->session = c->session;
+        r->generation++;
         r->handed = r->done = r->told = c->count;
+        hold(r);
         memset(r->released, 0, (size_t)r->c.credit);
+        for (int k = 0; k < r->lanes; k++) {
+            r->lane[k].next = c->count;
+            r->lane[k].eos = r->lane[k].asked_for = UINT64_MAX;
+        }
         add(&r->count->sessions, 1);
-        gw_segment_unref(&r->segment);
-        close_fd(&r->conn);
     }
+    gw_segment_unref(&r->segment);
+    close_fd(&r->conn);
     l->session = c->session;
-    l->next = c->count < r->handed ? r->handed : c->count;
     l->eos = UINT64_MAX;
     l->asked_for = UINT64_MAX;
 }
@@ -459,8 +474,9 @@ static int hear_control(gw_receiver *r, lane_state *l, const gw_heard *m)
         return on_wire(r) ? hear_spec(r, l, m) : GW_OK;
     if (c->type == GW_GONE && c->count == GW_GONE_REFUSE && !m->stranger && !l->session)
         return gw_fail(GW_EMISMATCH, "link %s: refused: %s", r->c.spec->name, m->text);
-    if (on_wire(r) && (!l->session || c->session != l->session)) {
-        if (c->type != GW_BEAT && c->type != GW_EOS)
+    const bool unknown = c->type == GW_GONE && c->count == GW_GONE_UNKNOWN;
+    if (on_wire(r) && (!l->session || c->session != l->session || unknown)) {
+        if (c->type != GW_BEAT && c->type != GW_EOS && !unknown)
             return GW_OK;
         if (m->stranger && sender_lives(r, l))
             return GW_OK;
@@ -501,6 +517,10 @@ static int check_block(gw_receiver *r, lane_state *l, const gw_heard *m)
     const gw_spec *s = r->c.spec;
     if (h->flags & GW_FLAG_GAP)
         return GW_OK;
+    if (r->lanes > 1 && h->channel0 != 0 && h->channel0 != l->channel0)
+        return gw_fail(GW_EFORMAT,
+                       "link %s: block %" PRIu64 " begins at channel %" PRIu32 ", this lane at %" PRIu32,
+                       s->name, h->seq, h->channel0, l->channel0);
     if (h->n_channels != l->n_channels || h->dtype != s->dtype || h->n_samples > s->block_samples)
         return gw_fail(GW_EFORMAT,
                        "link %s: block %" PRIu64 " has %" PRIu32 " channels x %" PRIu32
@@ -567,6 +587,8 @@ int gw_receiver_open(gw_receiver **out, const gw_link_conf *c)
     r->lanes = lanes;
     r->conn = -1;
     r->hash = gw_spec_hash(c->spec);
+    for (int k = 0; k < lanes; k++)
+        r->lane[k].eos = r->lane[k].asked_for = UINT64_MAX;
     r->address = strdup(c->address);
     r->released = calloc((size_t)c->credit, sizeof *r->released);
     r->slot = lanes > 1 ? calloc((size_t)c->credit, sizeof(lent *)) : NULL;
@@ -574,14 +596,11 @@ int gw_receiver_open(gw_receiver **out, const gw_link_conf *c)
                   ? GW_OK
                   : gw_fail(GW_ENOMEM, "link %s", c->address);
     r->c.address = r->address;
-    if (err == GW_OK && on_wire(r))
-        err = gw_spec_write(c->spec, &r->spec_text);
     for (int k = 0; k < lanes && err == GW_OK; k++) {
         lane_state *l = &r->lane[k];
         const uint64_t n = c->spec->n_channels;
         l->channel0 = (uint32_t)(n * (unsigned)k / (unsigned)lanes);
         l->n_channels = (uint32_t)(n * (unsigned)(k + 1) / (unsigned)lanes) - l->channel0;
-        l->eos = l->asked_for = UINT64_MAX;
         err = gw_lane_open(&l->lane, &r->c, k, false);
         if (err == GW_OK && !c->listen)
             open_session(r, l);
@@ -606,7 +625,7 @@ int gw_receiver_poll(gw_receiver *r, zmq_pollitem_t *item, int max)
 
 uint64_t gw_receiver_session(const gw_receiver *r)
 {
-    return r->session;
+    return r->generation;
 }
 
 bool gw_receiver_timebase(const gw_receiver *r, gw_timebase *t)
@@ -665,6 +684,7 @@ static int hear_lane(gw_receiver *r, lane_state *l, gw_block **b)
             account(r, &m.header, 0);
             l->next++;
             r->handed++;
+            hold(r);
             *b = m.block;
         } else {
             GW_TRY(hear_block(r, l, &m, b));
@@ -685,9 +705,20 @@ static bool all_ended(const gw_receiver *r)
     return true;
 }
 
+/* Time in which this end did not look cannot be held against the other. */
+static void forgive(gw_receiver *r)
+{
+    const int64_t now_ns = gw_monotonic_ns(), late_ns = now_ns - r->looked_ns - BEAT_NS;
+    for (int k = 0; k < r->lanes && r->looked_ns && late_ns > 0; k++)
+        if (r->lane[k].heard_ns)
+            r->lane[k].heard_ns += late_ns;
+    r->looked_ns = now_ns;
+}
+
 int gw_receiver_take(gw_receiver *r, gw_block **b)
 {
     *b = NULL;
+    forgive(r);
     if (r->c.transport == GW_SHM)
         fetch_memory(r);
     for (int k = 0; k < r->lanes; k++) {
@@ -699,11 +730,12 @@ int gw_receiver_take(gw_receiver *r, gw_block **b)
     }
     if (r->lanes > 1) {
         lent **slot = &r->slot[r->handed % (uint64_t)r->c.credit];
-        if (*slot && (*slot)->lanes_in == r->lanes) {
+        if (*slot && (*slot)->lanes_in == (UINT32_C(1) << r->lanes) - 1) {
             account(r, &(*slot)->b.hdr, 2); /* out of the kernel, and together */
             *b = &(*slot)->b;
             *slot = NULL;
             r->handed++;
+            hold(r);
             return GW_OK;
         }
     }

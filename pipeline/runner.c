@@ -408,23 +408,35 @@ static bool is_side_branch(const gw_node *n)
     return n->kind->role == GW_SINK && n->kind->take;
 }
 
-/* A sink that failed takes no more events; each that still comes is at least said. */
+/* A sink that failed takes no more events; each that still comes is at least said. All feeds in turn: one may
+ * end only after the producer of another could go on. */
 static void mourn_events(gw_node *n)
 {
-    for (int i = 0; i < n->n_feeds_in; i++) {
-        gw_feed *f = n->feed_in[i];
-        while (!f->ended) {
+    for (bool open = true; open;) {
+        int items = 0;
+        bool progress = false;
+        open = false;
+        for (int i = 0; i < n->n_feeds_in; i++) {
+            gw_feed *f = n->feed_in[i];
+            if (f->ended)
+                continue;
             gw_event e;
             int err = gw_feed_take(f, &e);
-            if (err == GW_EAGAIN && !(!f->from->here && gw_graph_past_grace(n->graph)))
-                (void)zmq_poll(n->item, gw_receiver_poll(f->receiver, n->item, n->max_items), GW_POLL_MS);
-            else if (err != GW_OK)
-                break;
-            else if (e.phase != GW_PHASE_INJECTION)
+            if (err == GW_OK && e.phase != GW_PHASE_INJECTION)
                 gw_log(GW_LOG_ERROR, n->name,
                        "not taken after the failure: event %s %s, GPS %.3f, statistic %.3f", e.id,
                        gw_phase_text(e.phase), (double)e.gps_ns / 1e9, e.statistic);
+            else if (err == GW_EAGAIN)
+                f->ended |= !f->from->here && gw_graph_past_grace(n->graph);
+            else if (err != GW_OK)
+                f->ended = true;
+            open |= !f->ended;
+            progress |= err == GW_OK;
+            if (!f->ended)
+                items += gw_receiver_poll(f->receiver, n->item + items, n->max_items - items);
         }
+        if (open && !progress)
+            (void)zmq_poll(n->item, items, GW_POLL_MS);
     }
 }
 

@@ -12,9 +12,13 @@
 #include <unistd.h>
 
 #define BEAT_NS    INT64_C(250000000)
-#define SILENT_NS  (1 * GW_SECOND_NS)     /* a peer that said nothing for so long may be replaced */
-#define GIVE_UP_NS (10 * GW_SECOND_NS)    /* after EOS */
-enum { LINGER_MS = 200, AT_ONCE = 1024 }; /* messages heard in one go: a flood must not hold up the stage */
+#define SILENT_NS  (1 * GW_SECOND_NS)  /* a peer that said nothing for so long may be replaced */
+#define GIVE_UP_NS (10 * GW_SECOND_NS) /* after EOS */
+enum {
+    LINGER_MS = 200,
+    MAX_BEATS = 8,
+    AT_ONCE = 1024
+}; /* messages heard in one go: a flood must not hold up the stage */
 
 typedef struct lane_state {
     gw_lane *lane;
@@ -22,6 +26,8 @@ typedef struct lane_state {
     uint64_t peer;                 /* the receiver's session; 0: none yet */
     uint64_t cursor, done, limit;  /* next to send; worked off by the receiver; it takes none from here on */
     uint32_t epoch;                /* of its latest HELLO */
+    uint64_t beaten;               /* what the last beats said, and how often they said the same */
+    int beats;
     bool bye, left, eos_said, time_said;
     int64_t heard_ns, said_ns;
 } lane_state;
@@ -35,7 +41,9 @@ struct gw_sender {
     gw_block **kept; /* [credit] ring: blocks base .. next - 1 */
     uint64_t base, next, dropped;
     bool agreed, gone, eos;
-    int64_t opened_ns, eos_ns;
+    int64_t opened_ns, eos_ns, looked_ns;
+    int64_t refused_ns; /* somebody wanted another stream, before anybody wanted this one */
+    char refused[1400];
     /* A dropping link's own queue, and the hole that stands before its first block. */
     gw_block **queue; /* [credit] ring */
     int first, queued;
@@ -285,13 +293,15 @@ static int flush_queue(gw_sender *s)
 /* -- what comes in ----------------------------------------------------------------------------------- */
 
 /* Whether the receiver that is being served must not be replaced. On shm it may still read what it was lent,
- * so only its proven death counts. */
+ * so only its proven death counts; a tcp connection may have been cut and come back. */
 static bool peer_lives(const gw_sender *s, lane_state *l)
 {
-    if (!l->peer || !gw_lane_has_peer(l->lane))
-        return s->conn >= 0 && !gw_shm_hung_up(s->conn);
     if (s->conn >= 0)
         return !gw_shm_hung_up(s->conn);
+    if (!l->peer)
+        return false;
+    if (!gw_lane_has_peer(l->lane))
+        return s->c.transport == GW_TCP && gw_monotonic_ns() - l->heard_ns < SILENT_NS;
     gw_control c = control_of(s, GW_BEAT, l->cursor);
     c.epoch = l->epoch;
     return gw_monotonic_ns() - l->heard_ns < SILENT_NS && gw_lane_say(l->lane, &c, NULL) != GW_EPEER;
@@ -303,25 +313,37 @@ static void answer_gone(gw_sender *s, lane_state *l, gw_gone why, const char *te
     (void)gw_lane_answer(l->lane, &c, text);
 }
 
+/* A stranger with another spec is no reason to stop; but if nobody comes whom it fits, the two ends were
+ * started with different files. */
 static int refuse(gw_sender *s, lane_state *l, const char *theirs)
 {
-    char mine[256], text[1400];
+    char mine[256], *text = s->refused;
     gw_spec_text(s->c.spec, mine, sizeof mine);
-    snprintf(text, sizeof text, "the receiver expects %.*s, the sender has %s (%.400s)", 600,
+    snprintf(text, sizeof s->refused, "the receiver expects %.*s, the sender has %s (%.400s)", 600,
              *theirs ? theirs : "another stream", mine, s->spec_text ? s->spec_text : "");
     answer_gone(s, l, GW_GONE_REFUSE, text);
-    if (s->agreed) { /* a stranger with another spec is no reason to stop */
-        add(&s->count->malformed, 1);
-        return GW_OK;
+    add(&s->count->malformed, 1);
+    if (!s->refused_ns)
+        s->refused_ns = gw_monotonic_ns();
+    return on_wire(s) ? GW_OK : gw_fail(GW_EMISMATCH, "link %s: %s", s->c.spec->name, text);
+}
+
+/* Some lane serves a receiver other than `session`, and it lives. */
+static bool serves_another(const gw_sender *s, uint64_t session)
+{
+    for (int k = 0; k < s->lanes; k++) {
+        lane_state *l = (lane_state *)&s->lane[k];
+        if (l->peer && l->peer != session && peer_lives(s, l))
+            return true;
     }
-    return gw_fail(GW_EMISMATCH, "link %s: %s", s->c.spec->name, text);
+    return false;
 }
 
 static int hear_hello(gw_sender *s, lane_state *l, const gw_heard *m)
 {
     const gw_control *c = &m->control;
     const bool fresh = c->session != l->peer;
-    if (fresh && l->peer && peer_lives(s, l)) {
+    if (fresh && serves_another(s, c->session)) {
         answer_gone(s, l, GW_GONE_BUSY, "another receiver is being served");
         return GW_OK;
     }
@@ -365,21 +387,24 @@ static int hear_control(gw_sender *s, lane_state *l, const gw_heard *m)
     if (c->type == GW_GONE && c->count == GW_GONE_REFUSE && !m->stranger && !s->agreed)
         return gw_fail(GW_EMISMATCH, "link %s: refused: %s", s->c.spec->name, m->text);
     if (c->session != l->peer || !l->peer) {
-        if (c->type == GW_CREDIT || c->type == GW_BYE) { /* of a life before: it must say HELLO */
-            const gw_control beat = control_of(s, GW_BEAT, 0);
-            (void)gw_lane_answer(l->lane, &beat, NULL);
-        }
+        if (c->type == GW_CREDIT || c->type == GW_BYE) /* of a life before, or replaced meanwhile */
+            answer_gone(s, l, GW_GONE_UNKNOWN, NULL);
         return GW_OK;
     }
-    if (m->stranger)
-        gw_lane_adopt(l->lane); /* the same receiver over a new connection */
+    if (m->stranger) { /* the same receiver over a new connection: what was under way may be lost */
+        gw_lane_adopt(l->lane);
+        l->beats = 0;
+    }
     l->heard_ns = gw_monotonic_ns();
     switch (c->type) {
     case GW_BYE:
         if (!s->eos || c->count != s->next)
             break;
-        l->bye = true;
-        l->done = s->next;
+        for (int k = 0; k < s->lanes; k++) /* it speaks for all of them */
+            if (s->lane[k].peer == l->peer) {
+                s->lane[k].bye = true;
+                s->lane[k].done = s->next;
+            }
         if (on_wire(s))
             answer_gone(s, l, GW_GONE_LEFT, NULL);
         break;
@@ -438,14 +463,31 @@ static void heartbeat(gw_sender *s)
         }
         if (!gw_lane_has_peer(l->lane))
             continue;
+        /* Somebody whose credit is spent and who is held up does not read: tell it less often what it knows.
+         */
+        l->beats = l->beaten == l->cursor ? l->beats + 1 : 0;
+        l->beaten = l->cursor;
+        if (l->beats > MAX_BEATS && l->cursor >= l->limit && !s->eos && now_ns - l->said_ns < 8 * BEAT_NS)
+            continue;
         gw_control c = control_of(s, s->eos && l->cursor == s->next ? GW_EOS : GW_BEAT, l->cursor);
         c.epoch = l->epoch;
         say(l, &c, NULL);
     }
 }
 
+/* Time in which this end did not look cannot be held against the other. */
+static void forgive(gw_sender *s)
+{
+    const int64_t now_ns = gw_monotonic_ns(), late_ns = now_ns - s->looked_ns - BEAT_NS;
+    for (int k = 0; k < s->lanes && s->looked_ns && late_ns > 0; k++)
+        if (s->lane[k].heard_ns)
+            s->lane[k].heard_ns += late_ns;
+    s->looked_ns = now_ns;
+}
+
 int gw_sender_pump(gw_sender *s)
 {
+    forgive(s);
     for (int k = 0; k < s->lanes; k++) {
         lane_state *l = &s->lane[k];
         for (int i = 0; i < AT_ONCE; i++) {
@@ -469,6 +511,8 @@ int gw_sender_pump(gw_sender *s)
     let_go(s);
     if (s->gone)
         return gw_fail(GW_EPEER, "link %s: the receiver gave up", s->c.spec->name);
+    if (s->refused_ns && !s->agreed && s->looked_ns - s->refused_ns > SILENT_NS)
+        return gw_fail(GW_EMISMATCH, "link %s: %s", s->c.spec->name, s->refused);
     if (s->c.transport == GW_SHM)
         serve_memory(s);
     if (s->c.on_full == GW_DROP)
@@ -509,7 +553,7 @@ static bool lane_is_over(const gw_sender *s, lane_state *l)
 {
     /* Worked off, and nobody there to say BYE. An empty stream still waits for the first who comes to hear
      * EOS. */
-    return l->bye || l->left || (on_wire(s) && l->heard_ns && l->done == s->next && !peer_lives(s, l));
+    return l->bye || (on_wire(s) && l->heard_ns && l->done == s->next && !peer_lives(s, l));
 }
 
 int gw_sender_finish(gw_sender *s)

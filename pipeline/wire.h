@@ -30,7 +30,8 @@ typedef enum gw_control_type {
 typedef enum gw_gone {
     GW_GONE_LEFT = 0,   /* ended or failed; somebody else may take its place */
     GW_GONE_REFUSE = 1, /* the specs do not fit: trying again is no use */
-    GW_GONE_BUSY = 2    /* another peer is being served: try again */
+    GW_GONE_BUSY = 2,   /* another peer is being served: try again */
+    GW_GONE_UNKNOWN = 3 /* you are not, or no longer, the one I serve: begin anew */
 } gw_gone;
 
 typedef struct gw_control {

@@ -2,12 +2,18 @@
  * What a graph's file leads to before anything runs: nodes, transports, addresses and their safety, credits
  * that cannot stall, slabs and memory. With small kinds of our own; nothing is started. */
 #include "pipeline/graph.h"
+#include "pipeline/monitor.h"
 #include "pipeline/node.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -84,6 +90,15 @@ static int event(void *self, const gw_event *e)
     return GW_OK;
 }
 
+static int command(void *self, const char *words, char *answer, size_t bytes)
+{
+    (void)self;
+    (void)words;
+    (void)answer;
+    (void)bytes;
+    return GW_OK;
+}
+
 #define KIND(word, r, p, ...)                                                                                \
     {                                                                                                        \
         .kind = (word), .role = (r), .state_size = sizeof(shape), .configure = configure, .plan = (p),       \
@@ -94,7 +109,7 @@ static const gw_kind live = KIND("live", GW_SOURCE, plan_source, .next = next);
 static const gw_kind late = KIND("late", GW_STAGE, plan_stage, .gap = NULL);
 static const gw_kind join = KIND("join", GW_STAGE, plan_join, .makes_events = true);
 static const gw_kind sink =
-    KIND("sink", GW_SINK, plan_sink, .take = take, .event = event, .takes_events = true);
+    KIND("sink", GW_SINK, plan_sink, .take = take, .event = event, .command = command, .takes_events = true);
 const gw_kind *const gw_kinds[] = {&source, &live, &late, &join, &sink, NULL};
 
 const gw_kind *gw_kind_find(const char *word)
@@ -311,6 +326,30 @@ static void test_what_a_sink_keeps(void **state)
     gw_graph_free(&g);
 }
 
+/* Queue, credit, and over a wire that resends what is worked off but still on its way. */
+static void test_slabs_of_a_link_that_drops(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *link;
+        int slabs;
+    } row[] = {{"on_full: drop, node: p", 2 * 8},
+               {"on_full: drop, node: q", 2 * 8},
+               {"on_full: drop, node: q, link: ipc", 3 * 8},
+               {"on_full: drop, node: q, link: tcp", 3 * 8},
+               {"on_full: wait, node: q, link: tcp", 8}};
+    for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {
+        char yaml[500];
+        snprintf(yaml, sizeof yaml,
+                 "nodes: {p: {}, q: {}}\nsources: {a: {kind: source, node: p}}\n"
+                 "sinks: {k: {kind: sink, from: a, credit: 8, %s}, l: {kind: sink, from: a, node: q}}\n",
+                 row[i].link);
+        gw_graph *g = parse(yaml);
+        assert_int_equal(node(g, "a")->out[0].slabs, 3 + row[i].slabs + 8);
+        gw_graph_free(&g);
+    }
+}
+
 static void test_live_data_have_patience(void **state)
 {
     (void)state;
@@ -335,6 +374,59 @@ static void test_live_data_have_patience(void **state)
     gw_graph_free(&g);
 }
 
+/* -- what fails, and what is asked of the wrong one --------------------------------------------------- */
+
+static void test_an_input_that_fails_to_open_leaves_nothing(void **state)
+{
+    (void)state;
+    gw_graph *g = parse("sources: {a: {kind: source}}\nstages: {j: {kind: join, from: a}}\n"
+                        "sinks: {k: {kind: sink, from: j}}\n");
+    gw_node *j = (gw_node *)node(g, "j");
+    assert_int_not_equal(gw_node_open_links(j), GW_OK); /* the graph was not started: there is no context */
+    assert_null(j->in[0].link);
+    assert_non_null(j->in[0].buffer);
+    gw_node_close_links(j);
+    assert_null(j->in[0].buffer);
+    assert_null(j->in[0].presence);
+    gw_graph_free(&g);
+}
+
+/* One request to our own monitor; the answer to its end. */
+static const char *ask(const char *line, char *text, size_t n)
+{
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+    const size_t bytes = gw_monitor_name(at.sun_path, geteuid(), getpid());
+    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const struct timeval patience = {.tv_sec = 2}; /* a command is waited for much longer */
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience), 0);
+    assert_int_equal(
+        connect(fd, (struct sockaddr *)&at, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + bytes)), 0);
+    assert_int_equal(send(fd, line, strlen(line), 0), strlen(line));
+    size_t used = 0;
+    for (ssize_t got = 1; got > 0; used += got > 0 ? (size_t)got : 0)
+        got = recv(fd, text + used, n - 1 - used, 0);
+    text[used] = '\0';
+    close(fd);
+    return text;
+}
+
+static void test_a_command_for_another_process(void **state)
+{
+    (void)state;
+    gw_graph *g = parse("nodes: {p: {}, q: {}}\nsources: {a: {kind: source, node: p}}\n"
+                        "sinks: {k: {kind: sink, from: a, node: q}, l: {kind: sink, from: a, node: p}}\n");
+    assert_int_equal(gw_graph_choose(g, "p"), GW_OK);
+    gw_monitor *m;
+    assert_int_equal(gw_monitor_start(&m, g), GW_OK);
+    char text[1000];
+    assert_string_equal(ask("dump k 1 /tmp/x\n", text, sizeof text),
+                        "error sink 'k' runs on node q: ask the process of that node\n");
+    assert_string_equal(ask("dump none 1 /tmp/x\n", text, sizeof text),
+                        "error no sink 'none' takes commands here (l)\n");
+    gw_monitor_stop(&m);
+    gw_graph_free(&g);
+}
+
 static void test_blocks_are_not_too_long(void **state)
 {
     (void)state;
@@ -352,8 +444,11 @@ int main(void)
         cmocka_unit_test(test_choice),
         cmocka_unit_test(test_credits_are_enough),
         cmocka_unit_test(test_what_a_sink_keeps),
+        cmocka_unit_test(test_slabs_of_a_link_that_drops),
         cmocka_unit_test(test_live_data_have_patience),
         cmocka_unit_test(test_blocks_are_not_too_long),
+        cmocka_unit_test(test_an_input_that_fails_to_open_leaves_nothing),
+        cmocka_unit_test(test_a_command_for_another_process),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -427,6 +427,66 @@ static void test_receiver_leaves(void **state)
     assert_int_equal(e.sender_err, GW_EPEER);
 }
 
+/* Gives what it may, and lets the receiver take for a while; returns how many blocks were right and in order.
+ */
+static int move_blocks(ends *e, gw_sender *s, gw_receiver *r, int *sent, int ms)
+{
+    int taken = 0;
+    uint64_t session = 0; /* a new one may begin elsewhere */
+    for (int i = 0; i < ms; i++) {
+        gw_block *b;
+        assert_int_equal(gw_sender_pump(s), GW_OK);
+        while (gw_sender_ready(s) && gw_pool_take(e->pool, &b) == GW_OK) {
+            fill(e, b, (*sent)++);
+            assert_int_equal(gw_sender_give(s, b), GW_OK);
+        }
+        while (r && gw_receiver_take(r, &b) == GW_OK) {
+            assert_true(is_right(e, b));
+            assert_true(gw_receiver_session(r) != session || b->hdr.sample0 == e->end);
+            session = gw_receiver_session(r);
+            e->end = b->hdr.sample0 + SAMPLES;
+            taken++;
+            assert_int_equal(gw_receiver_done(r, &b), GW_OK);
+        }
+        usleep(1000);
+    }
+    return taken;
+}
+
+/* A receiver that was silent and was replaced comes back after its successor has left. */
+static void test_displaced_receiver_comes_back(void **state)
+{
+    (void)state;
+    for (int lanes = 1; lanes <= 3; lanes += 2) {
+        ends e = {
+            .transport = GW_IPC, .lanes = lanes, .send = spec_of("a"), .receive = spec_of("a"), .credit = 4};
+        e.zmq = zmq_ctx_new();
+        assert_int_equal(gw_pool_new(&e.pool, "test", 8, gw_spec_slab_bytes(&e.send), GW_SPACE_HOST), GW_OK);
+        gw_sender *s;
+        gw_receiver *first, *second;
+        int sent = 0;
+        gw_link_conf c = conf_of(&e, true);
+        assert_int_equal(gw_sender_open(&s, &c), GW_OK);
+        c = conf_of(&e, false);
+        assert_int_equal(gw_receiver_open(&first, &c), GW_OK);
+        assert_true(move_blocks(&e, s, first, &sent, 100) > 20);
+        const uint64_t before = gw_receiver_session(first);
+        assert_int_equal(move_blocks(&e, s, NULL, &sent, 1200), 0); /* it is silent */
+        c.session = 3000;
+        c.counts = NULL;
+        assert_int_equal(gw_receiver_open(&second, &c), GW_OK);
+        assert_true(move_blocks(&e, s, second, &sent, 700) > 20);
+        gw_receiver_close(&second);
+        assert_true(move_blocks(&e, s, first, &sent, 1500) > 20);
+        assert_true(gw_receiver_session(first) > before);
+        gw_receiver_close(&first);
+        gw_sender_close(&s);
+        zmq_ctx_term(e.zmq);
+        assert_int_equal(gw_pool_free_slabs(e.pool), 8);
+        gw_pool_destroy(&e.pool);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -440,6 +500,7 @@ int main(void)
         cmocka_unit_test(test_drop_without_need_does_not_happen),
         cmocka_unit_test(test_other_stream_is_refused),
         cmocka_unit_test(test_receiver_leaves),
+        cmocka_unit_test(test_displaced_receiver_comes_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

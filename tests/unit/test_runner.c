@@ -3,6 +3,7 @@
  * history, holes widened by it, alignment of two streams, events, a stage that fails, a stop. */
 #include "pipeline/graph.h"
 
+#include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -16,7 +17,7 @@
 
 typedef struct counter {
     int64_t block, from, to, hole_from, hole_to, at[2];
-    bool endless;
+    bool endless, both;                  /* both: the hole is in either stream */
     int64_t slow_ms, stall_at, stall_ms; /* before the block that begins at stall_at */
 } counter;
 
@@ -27,9 +28,10 @@ static int counter_configure(void *self, gw_conf *c)
     s->to = 1000;
     GW_TRY(gw_conf_get_int(c, "block", 1, 1000, &s->block));
     GW_TRY(gw_conf_get_int(c, "from", 0, 1000, &s->from));
-    GW_TRY(gw_conf_get_int(c, "to", 1, 1000000, &s->to));
+    GW_TRY(gw_conf_get_int(c, "to", 1, INT64_C(1) << 40, &s->to));
     GW_TRY(gw_conf_get_int(c, "hole_from", 0, 100000, &s->hole_from));
-    GW_TRY(gw_conf_get_int(c, "hole_to", 0, 100000, &s->hole_to));
+    GW_TRY(gw_conf_get_int(c, "hole_to", 0, INT64_C(1) << 40, &s->hole_to));
+    GW_TRY(gw_conf_get_bool(c, "both", &s->both));
     GW_TRY(gw_conf_get_int(c, "slow_ms", 0, 1000, &s->slow_ms));
     s->stall_at = -1;
     GW_TRY(gw_conf_get_int(c, "stall_at", 0, 100000, &s->stall_at));
@@ -69,7 +71,8 @@ static int counter_next(void *self, int port, gw_piece *p)
     if (at == s->stall_at)
         usleep((useconds_t)s->stall_ms * 1000);
     p->sample0 = at;
-    if (port == 1 && at >= s->hole_from && at < s->hole_to) {
+    const bool holed = port == 1 || s->both;
+    if (holed && at >= s->hole_from && at < s->hole_to) {
         p->gap_samples = (uint64_t)(s->hole_to - at);
         p->reason = GW_GAP_ABSENT;
         s->at[port] = s->hole_to;
@@ -77,7 +80,7 @@ static int counter_next(void *self, int port, gw_piece *p)
     }
     int64_t end = (at / s->block + 1) * s->block;
     end = end > s->to && !s->endless ? s->to : end;
-    if (port == 1 && at < s->hole_from && end > s->hole_from)
+    if (holed && at < s->hole_from && end > s->hole_from)
         end = s->hole_from;
     p->n_samples = (uint32_t)(end - at);
     for (int64_t i = at; i < end; i++)
@@ -369,10 +372,68 @@ static const gw_kind kind_hold = {.kind = "hold",
                                   .take = holder_take,
                                   .close = holder_close};
 
+/* -- a stage that tells of every block, and a sink that fails at the first ----------------------------- */
+
+typedef struct chatter {
+    gw_env *env;
+} chatter;
+
+static int chatter_plan(void *self, gw_plan *p)
+{
+    (void)self;
+    p->n_out = 1;
+    GW_TRY(gw_spec_copy(&p->out[0], &p->in[0]));
+    p->out[0].name[0] = '\0';
+    return GW_OK;
+}
+
+static int chatter_open(void *self, gw_env *env)
+{
+    ((chatter *)self)->env = env;
+    return GW_OK;
+}
+
+static int chatter_step(void *self, const gw_view *in, gw_out *out)
+{
+    memcpy(out->data, in->data, in->n_samples * sizeof(double));
+    out->n_samples = in->n_samples;
+    out->sample0 = in->sample0;
+    const gw_event e = {.phase = GW_PHASE_INJECTION, .gps_ns = in->sample0};
+    return gw_env_emit(((chatter *)self)->env, &e);
+}
+
+static const gw_kind kind_chatter = {.kind = "chatter",
+                                     .role = GW_STAGE,
+                                     .per_stream = true,
+                                     .makes_events = true,
+                                     .state_size = sizeof(chatter),
+                                     .plan = chatter_plan,
+                                     .open = chatter_open,
+                                     .step = chatter_step};
+
+static int broken_take(void *self, int port, const gw_view *v)
+{
+    (void)self;
+    (void)port;
+    (void)v;
+    return gw_fail(GW_EIO, "broken from the start");
+}
+
+static int broken_event(void *self, const gw_event *e)
+{
+    (void)self;
+    (void)e;
+    return GW_OK;
+}
+
+static const gw_kind kind_broken = {
+    .kind = "broken", .role = GW_SINK, .takes_events = true, .take = broken_take, .event = broken_event};
+
 static const gw_kind kind_mute = {.kind = "mute", .role = GW_SINK, .take = mute_take};
 
-const gw_kind *const gw_kinds[] = {&kind_counter, &kind_sum,    &kind_both, &kind_keep, &kind_mute,
-                                   &kind_flaky,   &kind_minder, &kind_look, &kind_hold, NULL};
+const gw_kind *const gw_kinds[] = {&kind_counter, &kind_sum,     &kind_both,   &kind_keep,
+                                   &kind_mute,    &kind_flaky,   &kind_minder, &kind_look,
+                                   &kind_hold,    &kind_chatter, &kind_broken, NULL};
 
 const gw_kind *gw_kind_find(const char *word)
 {
@@ -461,6 +522,59 @@ static void test_hole_is_widened_by_history(void **state)
     assert_int_equal(seen.lost[1], 30 + 130);        /* the first hops had no history either */
     assert_int_equal(seen.end[1], 1000);
     assert_int_equal(seen.events, 1); /* gap() was called once, and its event came through */
+}
+
+/* A client with other time stamps, or a sender that was started anew with other data: one GAP, at once, not a
+ * turn for each of 1.6e9 hops. As before: it ends where a short one would. */
+#define TEN_YEARS INT64_C(31557600000) /* samples */
+static void test_a_hole_of_ten_years(void **state)
+{
+    (void)state;
+    static const int64_t longer[] = {0, TEN_YEARS};
+    for (int i = 0; i < 2; i++) {
+        const int64_t more = longer[i];
+        char yaml[700];
+        snprintf(yaml, sizeof yaml,
+                 "sources: {a: {kind: counter, to: %" PRId64 ", hole_from: 303, hole_to: %" PRId64
+                 ", both: true}}\n"
+                 "stages: {s: {kind: sum, from: a, hop: 10, history: 25}}\n"
+                 "sinks: {k: {kind: keep, from: s}}\n",
+                 more + 1000, more + 404);
+        assert_int_equal(run(yaml), GW_OK);
+        assert_true(seen.tiles && seen.value[1][299] == 2 * 299 - 25);
+        assert_int_equal(seen.lost[1], more + 30 + 130);
+        assert_int_equal(seen.end[1], more + 1000);
+        /* two that differ: the next whole hop begins at 850 */
+        snprintf(yaml, sizeof yaml,
+                 "sources: {a: {kind: counter, to: %" PRId64 ", hole_from: 303, hole_to: %" PRId64
+                 ", both: true},\n"
+                 "          b: {kind: counter, to: %" PRId64 ", hole_from: 407, hole_to: %" PRId64
+                 ", both: true, block: 9}}\n"
+                 "stages: {s: {kind: both, from: [a.H1, b.L1], hop: 50}}\n"
+                 "sinks: {k: {kind: keep, from: s}, m: {kind: mute, from: [a.L1, b.H1]}}\n",
+                 more + 1000, more + 404, more + 1000, more + 808);
+        assert_int_equal(run(yaml), GW_OK);
+        assert_true(seen.tiles && seen.value[0][299] == 2 * 299);
+        assert_int_equal(seen.lost[0], more + 550);
+        assert_int_equal(seen.end[0], more + 1000);
+    }
+}
+
+/* One input jumps while the other is late, and given up. */
+static void test_a_hole_of_ten_years_in_live_data(void **state)
+{
+    (void)state;
+    char yaml[700];
+    snprintf(yaml, sizeof yaml,
+             "sources: {a: {kind: counter, to: %" PRId64 ", hole_from: 303, hole_to: %" PRId64
+             ", both: true},\n"
+             "          b: {kind: counter, to: 1000, stall_at: 300, stall_ms: 400}}\n"
+             "stages: {s: {kind: both, from: [b.L1, a.H1], hop: 20, patience: 100ms}}\n"
+             "sinks: {k: {kind: keep, from: s}, m: {kind: mute, from: [a.L1, b.H1]}}\n",
+             TEN_YEARS + 1000, TEN_YEARS + 404);
+    assert_int_equal(run(yaml), GW_OK);
+    assert_true(seen.tiles && seen.value[0][299] == 2 * 299);
+    assert_true(seen.end[0] >= TEN_YEARS + 400 && seen.lost[0] == seen.end[0] - 300);
 }
 
 static void test_two_streams_are_aligned(void **state)
@@ -601,6 +715,19 @@ static void test_failure_names_the_stage(void **state)
     assert_true(seen.tiles);
 }
 
+/* Each of the failed sink's feeds ends only after the other's producer could go on. */
+static void test_a_failed_sink_lets_all_its_producers_go_on(void **state)
+{
+    (void)state;
+    assert_int_equal(run("sources: {a: {kind: counter, to: 5000}}\n"
+                         "stages: {s: {kind: chatter, from: a}}\n"
+                         "sinks: {k: {kind: keep, from: s}, b: {kind: broken, from: s}}\n"),
+                     GW_EIO);
+    assert_non_null(strstr(gw_err_detail(), "broken from the start"));
+    assert_true(seen.tiles && seen.end[0] == 5000 && seen.end[1] == 5000);
+    assert_int_equal(seen.events, 1000);
+}
+
 static void test_stop_drains(void **state)
 {
     (void)state;
@@ -652,6 +779,8 @@ int main(void)
         cmocka_unit_test(test_hops_do_not_depend_on_blocks),
         cmocka_unit_test(test_blocks_as_they_come),
         cmocka_unit_test(test_hole_is_widened_by_history),
+        cmocka_unit_test(test_a_hole_of_ten_years),
+        cmocka_unit_test(test_a_hole_of_ten_years_in_live_data),
         cmocka_unit_test(test_two_streams_are_aligned),
         cmocka_unit_test(test_waiting_for_one_input_costs_nothing),
         cmocka_unit_test(test_a_late_input_is_given_up),
@@ -660,6 +789,7 @@ int main(void)
         cmocka_unit_test(test_absent_channels),
         cmocka_unit_test(test_a_sink_holds_on),
         cmocka_unit_test(test_failure_names_the_stage),
+        cmocka_unit_test(test_a_failed_sink_lets_all_its_producers_go_on),
         cmocka_unit_test(test_stop_drains),
         cmocka_unit_test(test_bad_graphs),
     };
