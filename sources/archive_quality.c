@@ -223,6 +223,13 @@ static int add_part(gw_archive_channel *c, size_t *room, gw_archive_run r, int64
     return after.end > r.end ? add_run(c, room, after) : GW_OK;
 }
 
+/* A recorder that was killed in the middle of a flush leaves rows that were made room for and not written
+ * yet. */
+static bool is_blank(const row *r)
+{
+    return r->n_samples == 0 && r->sample0 == 0;
+}
+
 /* The rows tile what was recorded: a stretch without a row is a hole (nothing is known of it), and so is a
  * row without its samples. */
 static int runs_of_rows(const row *rows, int64_t n, gw_archive_channel *c)
@@ -233,6 +240,10 @@ static int runs_of_rows(const row *rows, int64_t n, gw_archive_channel *c)
     c->run = NULL;
     c->n_runs = 0;
     c->n_samples = 0;
+    while (n > 0 && is_blank(rows)) {
+        rows++;
+        n--;
+    }
     if (n == 0)
         return GW_OK;
     const int64_t base = rows[0].sample0;
@@ -242,6 +253,8 @@ static int runs_of_rows(const row *rows, int64_t n, gw_archive_channel *c)
     for (int64_t i = 0; i < n; i++) {
         const row *r = &rows[i];
         int64_t from, end;
+        if (is_blank(r))
+            continue;
         if (r->n_samples < 1 || __builtin_sub_overflow(r->sample0, base, &from) || from < at ||
             __builtin_add_overflow(from, r->n_samples, &end) || end > INT64_MAX / 4 ||
             ((double)base + (double)end) / gw_rate_hz(c->rate) + (double)c->phase_ns * 1e-9 > 9e9)
@@ -287,21 +300,24 @@ static int absences_of_rows(const char *rows, int64_t n, uint32_t channels, gw_a
     if (!c->absence || !c->present)
         return gw_fail(GW_ENOMEM, "absent: %" PRId64 " rows", n);
     int64_t at = INT64_MIN;
+    size_t kept = 0;
     for (int64_t i = 0; i < n; i++) {
         int64_t span[2], from, end;
         memcpy(span, rows + (size_t)i * bytes, sizeof span);
+        if (span[0] == 0 && span[1] == 0)
+            continue; /* as above */
         if (span[1] < 1 || __builtin_sub_overflow(span[0], c->sample0, &from) || from < at ||
             __builtin_add_overflow(from, span[1], &end))
             return gw_fail(GW_EFORMAT,
                            "absent: row %" PRId64 " (sample0 %" PRId64 ", %" PRId64
                            " samples) is out of order",
                            i, span[0], span[1]);
-        uint8_t *present = c->present + (size_t)i * bits;
+        uint8_t *present = c->present + kept * bits;
         memcpy(present, rows + (size_t)i * bytes + sizeof span, bits);
-        c->absence[i] = (gw_archive_absence){from, end, present};
+        c->absence[kept++] = (gw_archive_absence){from, end, present};
         at = end;
     }
-    c->n_absences = (size_t)n;
+    c->n_absences = kept;
     return GW_OK;
 }
 
