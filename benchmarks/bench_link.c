@@ -4,6 +4,8 @@
  * benchmarks/link.py's.
  *
  *   bench_link link TRANSPORT MODE BYTES ...  blocks of BYTES through a link
+ *   bench_link plain TRANSPORT bytes BYTES    messages of BYTES through a bare PUSH - PULL pair: what ZeroMQ
+ *                                             itself leaves for a link to lose
  *   bench_link ping TRANSPORT ...             128 bytes through a bare ZeroMQ socket: what waking up costs
  *
  * MODE descriptors: nobody touches the payload. MODE bytes: the sender copies every byte of it from a buffer
@@ -36,7 +38,7 @@ typedef struct end {
 /* In memory that both processes share. */
 typedef struct trial {
     gw_transport transport;
-    bool curve, touch, ping;
+    bool curve, touch, ping, plain;
     size_t bytes;
     double seconds, rate_hz;
     int credit, lanes;
@@ -302,11 +304,95 @@ static int run_ping(work *w, bool sends)
     return GW_OK;
 }
 
+/* The least that ZeroMQ asks for to move the same bytes: one message a block, sent from where it lies. */
+static void free_slab(void *data, void *busy)
+{
+    (void)data;
+    atomic_store((atomic_bool *)busy, false);
+}
+
+static int push(work *w, void *socket, unsigned char *slabs, const void *source, atomic_bool *busy)
+{
+    trial *t = w->t;
+    const int n = t->credit + 2;
+    const int64_t end_ns = gw_monotonic_ns() + (int64_t)(t->seconds * 1.2e9);
+    for (uint64_t k = 0;; k++) {
+        const size_t i = k % (size_t)n;
+        while (atomic_load(&busy[i]))
+            sleep_until(gw_monotonic_ns() + 20000);
+        if (gw_monotonic_ns() >= end_ns)
+            break;
+        memcpy(slabs + i * t->bytes, source, t->bytes);
+        atomic_store(&busy[i], true);
+        zmq_msg_t m;
+        if (zmq_msg_init_data(&m, slabs + i * t->bytes, t->bytes, free_slab, &busy[i]) != 0 ||
+            zmq_msg_send(&m, socket, 0) < 0)
+            return gw_fail(GW_ESYSTEM, "%s: %s", t->address, zmq_strerror(zmq_errno()));
+    }
+    return zmq_send(socket, "", 0, 0) < 0 ? gw_fail(GW_ESYSTEM, "%s", zmq_strerror(zmq_errno())) : GW_OK;
+}
+
+static int pull(work *w, void *socket)
+{
+    end *r = &w->t->receiver;
+    int64_t begin_ns = 0;
+    uint32_t sum = 0;
+    zmq_msg_t m;
+    zmq_msg_init(&m);
+    for (uint64_t k = 0; zmq_msg_recv(&m, socket, 0) > 0; k++) {
+        sum |= sum_words(zmq_msg_data(&m), zmq_msg_size(&m));
+        r->seconds = (double)(gw_monotonic_ns() - begin_ns) * 1e-9;
+        if (k < warm_blocks(w->t)) {
+            begin_ns = gw_monotonic_ns();
+            r->cpu_s = -cpu_s(w->cpu_clock);
+        } else {
+            r->blocks++;
+        }
+    }
+    zmq_msg_close(&m);
+    r->cpu_s += cpu_s(w->cpu_clock);
+    r->wrong = sum == 0;
+    return GW_OK;
+}
+
+static int run_plain(work *w, bool sends)
+{
+    trial *t = w->t;
+    const size_t n = (size_t)t->credit + 2;
+    void *socket = zmq_socket(w->zmq, sends ? ZMQ_PUSH : ZMQ_PULL);
+    (void)zmq_setsockopt(socket, sends ? ZMQ_SNDHWM : ZMQ_RCVHWM, &t->credit, sizeof t->credit);
+    if (!socket || (sends ? zmq_bind(socket, t->address) : zmq_connect(socket, t->address)))
+        return gw_fail(GW_ESYSTEM, "%s: %s", t->address, zmq_strerror(zmq_errno()));
+    unsigned char *slabs = sends ? malloc((n + 1) * t->bytes) : NULL;
+    atomic_bool *busy = sends ? calloc(n, sizeof *busy) : NULL;
+    int err = GW_OK;
+    if (sends && (!slabs || !busy))
+        err = gw_fail(GW_ENOMEM, "%zu slabs of %zu bytes", n, t->bytes);
+    if (sends && err == GW_OK) {
+        memset(slabs, 1, (n + 1) * t->bytes);
+        const double cpu0 = cpu_s(w->cpu_clock);
+        const int64_t start_ns = gw_monotonic_ns();
+        err = push(w, socket, slabs, slabs + n * t->bytes, busy);
+        t->sender.seconds = (double)(gw_monotonic_ns() - start_ns) * 1e-9;
+        t->sender.cpu_s = cpu_s(w->cpu_clock) - cpu0;
+    } else if (!sends) {
+        err = pull(w, socket);
+    }
+    zmq_close(socket);
+    zmq_ctx_term(w->zmq);
+    free(slabs);
+    free(busy);
+    return err;
+}
+
 /* -- two of them ------------------------------------------------------------------------------------- */
 
 static void run_end(work *w, bool sends)
 {
-    w->err = w->t->ping ? run_ping(w, sends) : sends ? run_sender(w) : run_receiver(w);
+    w->err = w->t->ping    ? run_ping(w, sends)
+             : w->t->plain ? run_plain(w, sends)
+             : sends       ? run_sender(w)
+                           : run_receiver(w);
     snprintf(w->err_text, sizeof w->err_text, "%s: %s", sends ? "sender" : "receiver", gw_err_detail());
 }
 
@@ -426,6 +512,7 @@ static int run_trial(trial *t)
 static int read_words(trial *t, int argc, char **argv, const char *what)
 {
     t->ping = strcmp(what, "ping") == 0;
+    t->plain = strcmp(what, "plain") == 0;
     if (argc < (t->ping ? 1 : 3))
         return gw_fail(GW_EUSAGE, "bench_link %s wants TRANSPORT%s", what, t->ping ? "" : " MODE BYTES");
     int k = GW_INPROC;
@@ -443,6 +530,8 @@ static int read_words(trial *t, int argc, char **argv, const char *what)
     t->bytes = (size_t)strtoull(argv[2], NULL, 10) / step * step;
     if (t->bytes < step || t->bytes > (size_t)1 << 32)
         return gw_fail(GW_EUSAGE, "%s bytes a block?", argv[2]);
+    if (t->plain && (!t->touch || (t->transport != GW_IPC && t->transport != GW_TCP)))
+        return gw_fail(GW_EUSAGE, "plain is for bytes over ipc or tcp");
     return GW_OK;
 }
 
@@ -484,10 +573,11 @@ static int bench(int argc, char **argv)
     t->lanes = 1;
     GW_TRY(read_options(t, argc, argv));
     if (optind >= argc)
-        return gw_fail(GW_EUSAGE, "bench_link link TRANSPORT MODE BYTES | ping TRANSPORT");
+        return gw_fail(GW_EUSAGE,
+                       "bench_link link TRANSPORT MODE BYTES | plain TRANSPORT bytes BYTES | ping TRANSPORT");
     const char *what = argv[optind++];
-    if (strcmp(what, "link") != 0 && strcmp(what, "ping") != 0)
-        return gw_fail(GW_EUSAGE, "no measurement '%s': link or ping", what);
+    if (strcmp(what, "link") != 0 && strcmp(what, "plain") != 0 && strcmp(what, "ping") != 0)
+        return gw_fail(GW_EUSAGE, "no measurement '%s': link, plain or ping", what);
     GW_TRY(read_words(t, argc - optind, argv + optind, what));
     GW_TRY(run_trial(t));
     print_trial(t);
