@@ -8,11 +8,15 @@
  *                                             itself leaves for a link to lose
  *   bench_link ping TRANSPORT ...             128 bytes through a bare ZeroMQ socket: what waking up costs
  *
+ * --place together: the I/O threads of both ends on the last core. --place apart: the sender with its I/O
+ * thread on the first core, the receiver with its on the last.
+ *
  * MODE descriptors: nobody touches the payload. MODE bytes: the sender copies every byte of it from a buffer
  * of its own, the receiver reads (and checks) every byte. With --rate blocks are sent at that rate, and
  * latency is from the time a block was due to the time it had been read. */
 #include "pipeline/keys.h"
 #include "pipeline/link.h"
+#include "pipeline/placement.h"
 
 #include <arpa/inet.h>
 #include <getopt.h>
@@ -35,8 +39,11 @@ typedef struct end {
     double seconds, cpu_s;
 } end;
 
+typedef enum place { ANYWHERE, TOGETHER, APART } place;
+
 /* In memory that both processes share. */
 typedef struct trial {
+    place place;
     gw_transport transport;
     bool curve, touch, ping, plain;
     size_t bytes;
@@ -418,6 +425,20 @@ static int run_threads(trial *t)
     return bad->err ? gw_fail(bad->err, "%s", bad->err_text) : GW_OK;
 }
 
+static void put_in_place(const work *w, bool sends)
+{
+    if (w->t->place == ANYWHERE)
+        return;
+    const size_t last = (size_t)sysconf(_SC_NPROCESSORS_ONLN) - 1;
+    gw_placement here = {0};
+    gw_run_conf run = {0};
+    CPU_SET(w->t->place == APART && sends ? 0 : last, &run.io_cores);
+    gw_run_start_io(&run, w->zmq);
+    here.cores = run.io_cores;
+    if (w->t->place == APART)
+        gw_placement_apply(&here, sends ? "sender" : "receiver");
+}
+
 static pid_t fork_end(trial *t, bool sends)
 {
     const pid_t pid = fork();
@@ -427,6 +448,7 @@ static pid_t fork_end(trial *t, bool sends)
     alarm((unsigned)t->seconds + 60);
     work w = {.t = t, .zmq = zmq_ctx_new(), .cpu_clock = CLOCK_PROCESS_CPUTIME_ID};
     zmq_ctx_set(w.zmq, ZMQ_IO_THREADS, t->lanes);
+    put_in_place(&w, sends);
     run_end(&w, sends);
     if (w.err)
         fprintf(stderr, "bench_link: %s\n", w.err_text);
@@ -537,10 +559,13 @@ static int read_words(trial *t, int argc, char **argv, const char *what)
 
 static int read_options(trial *t, int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"seconds", required_argument, NULL, 's'}, {"credit", required_argument, NULL, 'c'},
-        {"lanes", required_argument, NULL, 'l'},   {"rate", required_argument, NULL, 'r'},
-        {"curve", no_argument, NULL, 'k'},         {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"seconds", required_argument, NULL, 's'},
+                                            {"credit", required_argument, NULL, 'c'},
+                                            {"lanes", required_argument, NULL, 'l'},
+                                            {"rate", required_argument, NULL, 'r'},
+                                            {"curve", no_argument, NULL, 'k'},
+                                            {"place", required_argument, NULL, 'p'},
+                                            {NULL, 0, NULL, 0}};
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (c == 's')
             t->seconds = strtod(optarg, NULL);
@@ -552,8 +577,11 @@ static int read_options(trial *t, int argc, char **argv)
             t->rate_hz = strtod(optarg, NULL);
         else if (c == 'k')
             t->curve = true;
+        else if (c == 'p' && (strcmp(optarg, "together") == 0 || strcmp(optarg, "apart") == 0))
+            t->place = optarg[0] == 't' ? TOGETHER : APART;
         else
-            return gw_fail(GW_EUSAGE, "options: --seconds S --credit N --lanes N --rate HZ --curve");
+            return gw_fail(GW_EUSAGE, "options: --seconds S --credit N --lanes N --rate HZ --curve --place "
+                                      "together|apart");
     }
     if (!(t->seconds > 0 && t->seconds < 3600) || t->credit < 1 || t->credit > 1024 || t->lanes < 1 ||
         t->lanes > GW_MAX_LANES || !(t->rate_hz >= 0))
