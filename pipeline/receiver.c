@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * The receiving end of a link (link.h). It hands blocks out strictly in the order of their numbers: what came
  * before is a duplicate, what comes too early shows that something is missing, and is asked for again from
- * the first number that lacks. What it lends out carries its own bookkeeping, so a credit goes back only when
- * nobody looks at the samples any more. */
+ * the first number that lacks. What it has lent out, and what of that came back, is lending.c's. */
 #include "pipeline/config.h"
 #include "pipeline/lane.h"
+#include "pipeline/lending.h"
 #include "pipeline/shm.h"
 
 #include <inttypes.h>
@@ -17,20 +17,6 @@
 #define AGAIN_NS  INT64_C(500000000) /* a request that nothing came of is repeated */
 #define SILENT_NS (1 * GW_SECOND_NS) /* a sender that said nothing for so long may be replaced */
 enum { LINGER_MS = 500, BYE_MS = 500, AT_ONCE = 1024 }; /* messages heard in one go */
-
-/* A block lent to the caller. */
-typedef struct lent {
-    gw_block b; /* first */
-    gw_receiver *r;
-    uint64_t number, generation;
-    bool has_message;
-    zmq_msg_t message;
-    gw_segment *segment;
-    void *copy; /* this lent's own memory: put together from several lanes, or moved to a good address */
-    size_t copy_bytes;
-    uint32_t lanes_in; /* several lanes: a bit for each that has brought its part */
-    struct lent *next;
-} lent;
 
 typedef struct lane_state {
     gw_lane *lane;
@@ -52,13 +38,9 @@ struct gw_receiver {
     uint64_t session;
     uint64_t generation; /* grows whenever numbers begin anew */
     int64_t looked_ns;
-    uint64_t handed, done, told; /* given to the caller; worked off; what the sender knows of that */
-    bool *released;              /* [credit] ring: numbers done .. handed - 1 that came back out of order */
-    lent **slot;                 /* [credit] ring, several lanes: blocks being put together */
-    lent *spare;
-    int outstanding;
-    bool closed;
-    int conn; /* shm */
+    gw_lending *lending;
+    uint64_t told; /* of what was worked off, what the sender knows */
+    int conn;      /* shm */
     gw_segment *segment;
     gw_timebase timebase;
     bool timebase_known;
@@ -82,20 +64,6 @@ static void close_fd(int *fd)
     *fd = -1;
 }
 
-static void free_receiver(gw_receiver *r)
-{
-    while (r->spare) {
-        lent *l = r->spare;
-        r->spare = l->next;
-        free(l->copy);
-        free(l);
-    }
-    free(r->released);
-    free(r->slot);
-    free(r->address);
-    free(r);
-}
-
 /* -- what goes out ----------------------------------------------------------------------------------- */
 
 static gw_control control_of(const gw_receiver *r, gw_control_type type, uint64_t count, uint64_t limit)
@@ -114,7 +82,7 @@ static int say(lane_state *l, const gw_control *c, const char *text)
 
 static uint64_t limit_of(const gw_receiver *r)
 {
-    return r->done + (uint64_t)r->c.credit;
+    return gw_lending_done(r->lending) + (uint64_t)r->c.credit;
 }
 
 /* "Who are you?": the answer is a SPEC. */
@@ -143,8 +111,8 @@ static void ask_again(gw_receiver *r, lane_state *l)
 
 static int tell_done(gw_receiver *r)
 {
-    r->told = r->done;
-    const gw_control c = control_of(r, GW_CREDIT, r->done, limit_of(r));
+    r->told = gw_lending_done(r->lending);
+    const gw_control c = control_of(r, GW_CREDIT, r->told, limit_of(r));
     for (int k = 0; k < r->lanes; k++) {
         lane_state *l = &r->lane[k];
         if (on_wire(r) && (!l->session || l->session != r->session || !gw_lane_has_peer(l->lane)))
@@ -156,190 +124,7 @@ static int tell_done(gw_receiver *r)
     return GW_OK;
 }
 
-static void hold(gw_receiver *r)
-{
-    atomic_store_explicit(&r->count->credits, (int64_t)(r->handed - r->done), memory_order_relaxed);
-}
-
-static void mark_done(gw_receiver *r, uint64_t number)
-{
-    const uint64_t credit = (uint64_t)r->c.credit;
-    r->released[number % credit] = true;
-    while (r->done < r->handed && r->released[r->done % credit])
-        r->released[r->done++ % credit] = false;
-    hold(r);
-}
-
-/* -- lending ----------------------------------------------------------------------------------------- */
-
-static void take_back(gw_block *b)
-{
-    lent *l = (lent *)b;
-    gw_receiver *r = l->r;
-    if (l->has_message)
-        zmq_msg_close(&l->message);
-    l->has_message = false;
-    gw_segment_unref(&l->segment);
-    if (l->generation == r->generation && !r->closed)
-        mark_done(r, l->number);
-    l->next = r->spare;
-    r->spare = l;
-    if (--r->outstanding == 0 && r->closed)
-        free_receiver(r);
-}
-
-static lent *lend(gw_receiver *r, const gw_header *h)
-{
-    lent *l = r->spare;
-    if (l)
-        r->spare = l->next;
-    else
-        l = calloc(1, sizeof *l);
-    if (!l)
-        return NULL;
-    l->b.hdr = *h;
-    atomic_store_explicit(&l->b.refs, 1, memory_order_relaxed);
-    atomic_store_explicit(&l->b.sealed, true, memory_order_relaxed);
-    l->b.space = r->c.transport == GW_SHM ? GW_SPACE_SHARED : GW_SPACE_HOST;
-    l->b.capacity = 0;
-    l->b.data = NULL;
-    l->b.release = take_back;
-    l->r = r;
-    l->generation = r->generation;
-    l->lanes_in = 0;
-    r->outstanding++;
-    return l;
-}
-
-static void *own_memory(lent *l, size_t bytes)
-{
-    if (bytes > l->copy_bytes) {
-        free(l->copy);
-        l->copy_bytes = (bytes + 127) / 128 * 128;
-        l->copy = aligned_alloc(128, l->copy_bytes);
-        if (!l->copy)
-            l->copy_bytes = 0;
-    }
-    return l->copy;
-}
-
-static void account(gw_receiver *r, const gw_header *h, uint64_t copies)
-{
-    const uint64_t bytes = h->payload_bytes + h->presence_bytes;
-    add(&r->count->blocks, 1);
-    add(&r->count->gaps, h->flags & GW_FLAG_GAP ? 1 : 0);
-    add(&r->count->bytes, h->payload_bytes);
-    add(&r->count->copied_bytes, copies * bytes);
-}
-
-static int no_memory(const gw_receiver *r)
-{
-    return gw_fail(GW_ENOMEM, "link %s: a block", r->c.spec->name);
-}
-
-/* One lane: the caller's block is the message (ipc, tcp: the copy out of the kernel is the one there is), or
- * lies in the sender's memory (shm). */
-static int lend_whole(gw_receiver *r, gw_heard *m, gw_block **out)
-{
-    lent *l = lend(r, &m->header);
-    if (!l)
-        return no_memory(r);
-    l->number = r->handed;
-    const size_t bytes = m->header.payload_bytes + m->header.presence_bytes;
-    uint64_t copies = 0;
-    if (m->header.flags & GW_FLAG_GAP) {
-        l->b.data = NULL;
-    } else if (r->c.transport == GW_SHM) {
-        gw_descriptor d;
-        memcpy(&d, m->where, sizeof d); /* checked by the caller */
-        l->segment = r->segment;
-        l->segment->refs++;
-        l->b.data = (char *)l->segment->map + d.offset;
-    } else {
-        copies = 1;
-        zmq_msg_init(&l->message);
-        zmq_msg_move(&l->message, m->payload);
-        l->has_message = true;
-        l->b.data = zmq_msg_data(&l->message);
-        if ((uintptr_t)l->b.data % gw_dtype_bytes((gw_dtype)m->header.dtype)) {
-            void *to = own_memory(l, bytes);
-            if (!to) {
-                gw_block *b = &l->b;
-                gw_block_unref(&b);
-                return no_memory(r);
-            }
-            memcpy(to, l->b.data, bytes);
-            l->b.data = to;
-            copies = 2;
-        }
-    }
-    l->b.capacity = bytes;
-    account(r, &m->header, copies);
-    r->handed++;
-    hold(r);
-    *out = &l->b;
-    return GW_OK;
-}
-
-/* Several lanes: each brings its slice of the channels. */
-static int put_slice(gw_receiver *r, lane_state *lane, gw_heard *m)
-{
-    const gw_spec *s = r->c.spec;
-    lent **slot = &r->slot[lane->next % (uint64_t)r->c.credit];
-    lent *l = *slot;
-    const gw_header *h = &m->header;
-    if (!l) {
-        l = *slot = lend(r, h);
-        if (!l)
-            return no_memory(r);
-        l->number = lane->next;
-        if (!(h->flags & GW_FLAG_GAP)) {
-            gw_header *whole = &l->b.hdr;
-            whole->channel0 = 0;
-            whole->n_channels = s->n_channels;
-            whole->payload_bytes = (uint64_t)h->n_samples * s->n_channels * gw_dtype_bytes(s->dtype);
-            whole->presence_bytes = whole->presence_offset = whole->payload_crc = 0;
-            l->b.capacity = whole->payload_bytes + (s->n_channels + 7) / 8;
-            l->b.data = own_memory(l, l->b.capacity);
-            if (!l->b.data)
-                return no_memory(r);
-        }
-    }
-    gw_header *whole = &l->b.hdr;
-    if (h->sample0 != whole->sample0 || h->n_samples != whole->n_samples ||
-        h->gap_samples != whole->gap_samples)
-        return gw_fail(GW_EFORMAT, "link %s: the lanes of block %" PRIu64 " differ", s->name, l->number);
-    l->lanes_in |= UINT32_C(1) << (lane - r->lane);
-    if (h->flags & GW_FLAG_GAP)
-        return GW_OK;
-    const size_t row = (size_t)h->n_samples * gw_dtype_bytes(s->dtype);
-    const char *from = zmq_msg_data(m->payload);
-    memcpy((char *)l->b.data + row * lane->channel0, from, row * h->n_channels);
-    if (!h->presence_bytes)
-        return GW_OK;
-    uint8_t *tail = (uint8_t *)l->b.data + whole->payload_bytes;
-    if (!whole->presence_bytes) {
-        whole->presence_bytes = (s->n_channels + 7) / 8;
-        whole->presence_offset = (uint32_t)whole->payload_bytes;
-        memset(tail, 0xff, whole->presence_bytes);
-    }
-    const uint8_t *bits = (const uint8_t *)from + h->payload_bytes;
-    for (uint32_t i = 0; i < h->n_channels; i++)
-        if (!gw_present(bits, i))
-            tail[(lane->channel0 + i) / 8] &= (uint8_t) ~(1u << (lane->channel0 + i) % 8);
-    return GW_OK;
-}
-
 /* -- what comes in ----------------------------------------------------------------------------------- */
-
-static void forget_slots(gw_receiver *r)
-{
-    for (int i = 0; r->slot && i < r->c.credit; i++) {
-        gw_block *b = r->slot[i] ? &r->slot[i]->b : NULL;
-        r->slot[i] = NULL;
-        gw_block_unref(&b);
-    }
-}
 
 static void read_timebase(gw_receiver *r, const char *text, size_t bytes)
 {
@@ -374,7 +159,7 @@ static bool sender_lives(gw_receiver *r, lane_state *l)
 {
     if (!l->session || !gw_lane_has_peer(l->lane))
         return false;
-    const gw_control c = control_of(r, GW_CREDIT, r->done, limit_of(r));
+    const gw_control c = control_of(r, GW_CREDIT, gw_lending_done(r->lending), limit_of(r));
     return gw_monotonic_ns() - l->heard_ns < SILENT_NS && gw_lane_say(l->lane, &c, NULL) != GW_EPEER;
 }
 
@@ -383,12 +168,10 @@ static bool sender_lives(gw_receiver *r, lane_state *l)
 static void begin_session(gw_receiver *r, lane_state *l, const gw_control *c)
 {
     if (r->session != c->session || c->count > l->next) {
-        forget_slots(r);
         r->session = c->session;
         r->generation++;
-        r->handed = r->done = r->told = c->count;
-        hold(r);
-        memset(r->released, 0, (size_t)r->c.credit);
+        r->told = c->count;
+        gw_lending_restart(r->lending, c->count);
         for (int k = 0; k < r->lanes; k++) {
             r->lane[k].next = c->count;
             r->lane[k].eos = r->lane[k].asked_for = UINT64_MAX;
@@ -554,7 +337,8 @@ static int hear_block(gw_receiver *r, lane_state *l, gw_heard *m, gw_block **b)
                                    : gw_fail(GW_EFORMAT, "link %s: block %" PRIu64 " goes beyond the credit",
                                              r->c.spec->name, h->seq);
     if (err == GW_OK)
-        err = r->lanes > 1 ? put_slice(r, l, m) : lend_whole(r, m, b);
+        err = r->lanes > 1 ? gw_lending_slice(r->lending, (int)(l - r->lane), l->next, l->channel0, m)
+                           : gw_lending_whole(r->lending, m, r->segment, b);
     if (err == GW_EFORMAT) { /* no damage, the checksums were right: this peer does not speak our language */
         char text[512];
         snprintf(text, sizeof text, "%s", gw_err_detail());
@@ -590,12 +374,10 @@ int gw_receiver_open(gw_receiver **out, const gw_link_conf *c)
     for (int k = 0; k < lanes; k++)
         r->lane[k].eos = r->lane[k].asked_for = UINT64_MAX;
     r->address = strdup(c->address);
-    r->released = calloc((size_t)c->credit, sizeof *r->released);
-    r->slot = lanes > 1 ? calloc((size_t)c->credit, sizeof(lent *)) : NULL;
-    int err = r->address && r->released && (lanes == 1 || r->slot)
-                  ? GW_OK
-                  : gw_fail(GW_ENOMEM, "link %s", c->address);
+    int err = r->address ? GW_OK : gw_fail(GW_ENOMEM, "link %s", c->address);
     r->c.address = r->address;
+    if (err == GW_OK)
+        err = gw_lending_new(&r->lending, &r->c, lanes, r->count);
     for (int k = 0; k < lanes && err == GW_OK; k++) {
         lane_state *l = &r->lane[k];
         const uint64_t n = c->spec->n_channels;
@@ -649,7 +431,7 @@ static int heartbeat(gw_receiver *r)
                 (void)gw_shm_connect(&r->conn, r->address, r->c.session);
             l->said_ns = now_ns;
         } else {
-            const gw_control c = control_of(r, GW_CREDIT, r->done, limit_of(r));
+            const gw_control c = control_of(r, GW_CREDIT, gw_lending_done(r->lending), limit_of(r));
             (void)say(l, &c, NULL);
         }
     }
@@ -660,7 +442,7 @@ int gw_receiver_beat(gw_receiver *r)
 {
     if (!on_wire(r))
         return GW_OK;
-    if (r->done > r->told)
+    if (gw_lending_done(r->lending) > r->told)
         GW_TRY(tell_done(r));
     return heartbeat(r);
 }
@@ -681,17 +463,15 @@ static int hear_lane(gw_receiver *r, lane_state *l, gw_block **b)
         if (m.is_control) {
             GW_TRY(hear_control(r, l, &m));
         } else if (m.block) { /* inproc: neither lost nor doubled */
-            account(r, &m.header, 0);
+            gw_lending_pass(r->lending, &m);
             l->next++;
-            r->handed++;
-            hold(r);
             *b = m.block;
         } else {
             GW_TRY(hear_block(r, l, &m, b));
         }
         if (*b)
             return GW_OK;
-        if (r->lanes > 1 && l->next - r->handed >= (uint64_t)r->c.credit)
+        if (r->lanes > 1 && l->next - gw_lending_handed(r->lending) >= (uint64_t)r->c.credit)
             break;
     }
     return GW_EAGAIN;
@@ -700,7 +480,7 @@ static int hear_lane(gw_receiver *r, lane_state *l, gw_block **b)
 static bool all_ended(const gw_receiver *r)
 {
     for (int k = 0; k < r->lanes; k++)
-        if (r->lane[k].eos != r->handed)
+        if (r->lane[k].eos != gw_lending_handed(r->lending))
             return false;
     return true;
 }
@@ -729,21 +509,16 @@ int gw_receiver_take(gw_receiver *r, gw_block **b)
             return GW_OK;
     }
     if (r->lanes > 1) {
-        lent **slot = &r->slot[r->handed % (uint64_t)r->c.credit];
-        if (*slot && (*slot)->lanes_in == (UINT32_C(1) << r->lanes) - 1) {
-            account(r, &(*slot)->b.hdr, 2); /* out of the kernel, and together */
-            *b = &(*slot)->b;
-            *slot = NULL;
-            r->handed++;
-            hold(r);
+        *b = gw_lending_joined(r->lending);
+        if (*b)
             return GW_OK;
-        }
     }
     if (all_ended(r))
         return GW_EEND;
     if (!on_wire(r) && r->lane[0].eos != UINT64_MAX)
-        return gw_fail(GW_EBUG, "link: %" PRIu64 " of %" PRIu64 " blocks came", r->handed, r->lane[0].eos);
-    if (r->done > r->told)
+        return gw_fail(GW_EBUG, "link: %" PRIu64 " of %" PRIu64 " blocks came", gw_lending_handed(r->lending),
+                       r->lane[0].eos);
+    if (gw_lending_done(r->lending) > r->told)
         GW_TRY(tell_done(r));
     if (on_wire(r))
         GW_TRY(heartbeat(r));
@@ -754,9 +529,9 @@ int gw_receiver_done(gw_receiver *r, gw_block **b)
 {
     gw_block_unref(b);
     if (!on_wire(r))
-        mark_done(r, r->done);
+        gw_lending_passed(r->lending);
     const uint64_t batch = (uint64_t)r->c.credit / 8;
-    return r->done - r->told > (batch > 1 ? batch - 1 : 0) ? tell_done(r) : GW_OK;
+    return gw_lending_done(r->lending) - r->told > (batch > 1 ? batch - 1 : 0) ? tell_done(r) : GW_OK;
 }
 
 /* The sender lets go when it has heard BYE, and says so; then nothing of ours can be lost by closing. */
@@ -771,7 +546,7 @@ static void wait_for_leave(gw_receiver *r)
             if (err == GW_OK && m.is_control && m.control.type == GW_GONE)
                 break;
             if (err == GW_OK && m.is_control && m.control.type == GW_EOS && !m.stranger) {
-                const gw_control bye = control_of(r, GW_BYE, r->handed, 0);
+                const gw_control bye = control_of(r, GW_BYE, gw_lending_handed(r->lending), 0);
                 (void)say(l, &bye, NULL);
             }
             if (err == GW_EAGAIN) {
@@ -790,9 +565,10 @@ void gw_receiver_close(gw_receiver **rr)
     if (!r)
         return;
     *rr = NULL;
-    const bool whole = all_ended(r) && r->done == r->handed;
-    const gw_control c =
-        whole ? control_of(r, GW_BYE, r->handed, 0) : control_of(r, GW_GONE, GW_GONE_LEFT, 0);
+    const bool whole =
+        r->lending && all_ended(r) && gw_lending_done(r->lending) == gw_lending_handed(r->lending);
+    const gw_control c = whole ? control_of(r, GW_BYE, gw_lending_handed(r->lending), 0)
+                               : control_of(r, GW_GONE, GW_GONE_LEFT, 0);
     for (int k = 0; k < r->lanes; k++)
         if (r->lane[k].lane && gw_lane_has_peer(r->lane[k].lane))
             (void)say(&r->lane[k], &c, NULL);
@@ -802,9 +578,7 @@ void gw_receiver_close(gw_receiver **rr)
         gw_lane_close(&r->lane[k].lane, on_wire(r) ? LINGER_MS : 0);
     close_fd(&r->conn);
     gw_segment_unref(&r->segment);
-    r->closed = true;
-    r->outstanding++; /* so that giving back what is half together does not free us under our feet */
-    forget_slots(r);
-    if (--r->outstanding == 0)
-        free_receiver(r);
+    gw_lending_close(&r->lending);
+    free(r->address);
+    free(r);
 }
