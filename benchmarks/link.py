@@ -75,7 +75,7 @@ for _ in range(options.rounds):
                 trial["of_memcpy"] = trial["GB_per_s"] / memory["memcpy_GB_per_s"]
                 moved.setdefault((transport, mode, size, "link"), []).append(trial)
     for transport in ("ipc", "tcp"):
-        for size in (MiB, 4 * MiB):
+        for size in (4 * MiB,) if options.quick else (MiB, 4 * MiB):
             for name, trial in (("placed", link(transport, "bytes", size, "--place", PLACE[transport])),
                                 ("2 lanes", link(transport, "bytes", size, "--lanes", 2)),
                                 ("plain", bench("plain", transport, "bytes", size, "--credit", CREDIT["bytes"]))):

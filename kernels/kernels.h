@@ -5,14 +5,18 @@
 #ifndef GW_KERNELS_H
 #define GW_KERNELS_H
 
+#include "kernels/bulk.h"
 #include "kernels/conv.h"
 #include "kernels/fir.h"
 #include "kernels/spectrum.h"
+#include "kernels/tensor.h"
 
 typedef struct gw_kernels {
     gw_fir_ops fir;           /* polyphase decimation */
     gw_spectrum_ops spectrum; /* transforms, PSD, whitening filters, overlap-save */
     gw_conv_ops conv;         /* network layers */
+    gw_tensor_ops tensor;     /* ONNX operators one by one */
+    gw_bulk_ops bulk;         /* whitening of very many channels */
 } gw_kernels;
 
 /* Which implementations may be used; the best of the allowed ones wins. */

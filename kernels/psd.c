@@ -138,7 +138,12 @@ int gw_psd_add(gw_psd *p, const double *x)
     }
     if (!isfinite(total))
         return gw_fail(GW_ERANGE, "the power of a PSD segment is not finite");
+    gw_psd_put(p, p->power);
+    return GW_OK;
+}
 
+void gw_psd_put(gw_psd *p, const double *power)
+{
     const bool full = p->count == p->max;
     const uint32_t slot = full ? p->oldest : p->count;
     double *ring = p->held + (size_t)slot * p->bins;
@@ -149,14 +154,19 @@ int gw_psd_add(gw_psd *p, const double *x)
             leave(row, used, ring[k]);
             used--;
         }
-        enter(row, used, p->power[k]);
-        ring[k] = p->power[k];
+        enter(row, used, power[k]);
+        ring[k] = power[k];
     }
     if (full)
         p->oldest = (p->oldest + 1) % p->max;
     else
         p->count++;
-    return GW_OK;
+}
+
+const double *gw_psd_held(const gw_psd *p, uint32_t i)
+{
+    const uint32_t slot = p->count == p->max ? (p->oldest + i) % p->max : i;
+    return p->held + (size_t)slot * p->bins;
 }
 
 /* See the header. The logarithm of a bin without power is -inf: its median may be too, and the difference

@@ -34,6 +34,10 @@ void gw_psd_destroy(gw_psd **p);
 
 /* Takes x[segment_samples]. GW_ERANGE, and the segment is left out, if its power is not finite. */
 int gw_psd_add(gw_psd *p, const double *x);
+/* Takes power[segment_samples / 2 + 1], unit^2 / Hz, of a segment as gw_psd_held gave it: a set that was
+ * kept elsewhere comes back oldest first. */
+void gw_psd_put(gw_psd *p, const double *power);
+const double *gw_psd_held(const gw_psd *p, uint32_t i); /* power of the i-th oldest; good until the next */
 void gw_psd_forget(gw_psd *p);
 uint32_t gw_psd_segments(const gw_psd *p); /* held now */
 

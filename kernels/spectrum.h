@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * The transform pair behind PSDs, filter design and convolution, and the multiply-add of spectra, in
- * double. psd.c, whitening.c and convolver.c are written upon these operations and know no FFT library.
- * An object belongs to one thread at a time; objects may be made in several threads at once. */
+ * The transform pair behind PSDs, filter design and convolution, the multiply-add of spectra, and logarithms
+ * and exponentials of them, in double. psd.c, whitening.c and convolver.c are written upon these operations
+ * and know no FFT library. An object belongs to one thread at a time; objects may be made in several threads
+ * at once. */
 #ifndef GW_SPECTRUM_H
 #define GW_SPECTRUM_H
 
@@ -37,6 +38,10 @@ typedef struct gw_spectrum_ops {
     /* sum += a * b, complex, bin by bin. Each array is n real parts, then n imaginary parts; n is a multiple
      * of GW_SPECTRUM_LANES. Against ref: |difference| <= 2^-51 (|a b| + |sum|) in each part. */
     void (*multiply_add)(const double *a, const double *b, double *sum, size_t n);
+    /* x[k] = ln x[k]; x normal numbers above 0. Against ref: |difference| <= 1e-15 (|ref| + 1). */
+    void (*log)(double *x, size_t n);
+    /* z[k] = e^z[k]; |re| < 700, |im| < 1e5. Against ref: |difference| <= 2e-15 |ref|. */
+    void (*exp)(gw_complex *z, size_t n);
 } gw_spectrum_ops;
 
 void gw_spectrum_ref(gw_spectrum_ops *ops);

@@ -114,19 +114,17 @@ static void minimum_phase(gw_whitening *w, double peak)
     gw_fft *f = w->fft;
     const uint32_t half = f->n / 2;
     const double floor2 = peak * floor_ratio * (peak * floor_ratio);
-    for (uint32_t k = 0; k <= half; k++) {
-        const double a = f->freq[k].re;
-        f->freq[k] = (gw_complex){0.5 * log(a * a + floor2), 0};
-    }
+    for (uint32_t k = 0; k <= half; k++)
+        f->time[k] = f->freq[k].re * f->freq[k].re + floor2;
+    w->ops->log(f->time, half + 1);
+    for (uint32_t k = 0; k <= half; k++)
+        f->freq[k] = (gw_complex){0.5 * f->time[k], 0};
     w->ops->fft_inverse(f);
     for (uint32_t j = 1; j < half; j++)
         f->time[j] *= 2;
     memset(f->time + half + 1, 0, (half - 1) * sizeof *f->time);
     w->ops->fft_forward(f);
-    for (uint32_t k = 0; k <= half; k++) {
-        const double a = exp(f->freq[k].re), p = f->freq[k].im;
-        f->freq[k] = (gw_complex){a * cos(p), a * sin(p)};
-    }
+    w->ops->exp(f->freq, half + 1);
     w->ops->fft_inverse(f);
 }
 

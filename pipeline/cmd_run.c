@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * `gwstream run`, `check` and `version`, and what every command that runs a graph shares: signals,
  * progress, the report at the end. */
+#ifdef GW_HAVE_CUDA
+#include "kernels/cuda/cuda.h"
+#endif
 #include "pipeline/cmd.h"
 #include "pipeline/graph.h"
 #include "pipeline/log.h"
@@ -86,6 +89,7 @@ int gw_run_graph(gw_graph *g, bool quiet)
     if (gw_graph_keeps_time(g) && !gw_clock_synchronised())
         gw_log(GW_LOG_WARN, NULL,
                "this host's clock is not synchronised: latencies against true time are off");
+    gw_tuning_load();
     int err = gw_graph_start(g);
     gw_monitor *monitor = NULL;
     if (err == GW_OK && gw_monitor_start(&monitor, g) != GW_OK)
@@ -117,6 +121,7 @@ int gw_run_graph(gw_graph *g, bool quiet)
         gw_graph_get_status(g, &s);
         describe(&s, bar.line, sizeof bar.line);
         fprintf(stderr, "%s\n", bar.line);
+        gw_monitor_print_gauges(g, stderr);
         gw_graph_print_losses(g, stderr);
     }
     if (err == GW_OK && bad_inputs)
@@ -246,7 +251,7 @@ int gw_cmd_version(int argc, char **argv)
     printf("gwstream %s\n%s\nZeroMQ %d.%d.%d\nHDF5 %u.%u.%u\nSQLite %s\nCUDA %s\n", GW_VERSION, fftw_version,
            zmq[0], zmq[1], zmq[2], hdf[0], hdf[1], hdf[2], sqlite3_libversion(),
 #ifdef GW_HAVE_CUDA
-           "compiled in"
+           gw_cuda_status()
 #else
            "not compiled in"
 #endif

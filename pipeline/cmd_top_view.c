@@ -6,6 +6,7 @@
 #include "pipeline/counters.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 
 /* -- documents --------------------------------------------------------------------------------------- */
@@ -165,6 +166,24 @@ static void draw_nodes(gw_conf *now, gw_conf *before, double wall_s, FILE *to)
     }
 }
 
+/* What stages say of themselves; a line for each that says something. */
+static void draw_gauges(gw_conf *now, FILE *to)
+{
+    bool some = false;
+    for (int i = 0; i < items(now, "nodes"); i++) {
+        gw_conf *node = item(now, "nodes", i), *gauges = at(node, "gauges");
+        for (int k = 0; k < items(node, "gauges"); k++) {
+            if (k == 0)
+                fprintf(to, "%s%-20.20s", some ? "\n" : "\ngauges\n", str(node, "name"));
+            some = true;
+            const double value = num(gw_conf_item(gauges, k), "");
+            fprintf(to, fabs(value) < 1e4 ? "  %s %.4g" : "  %s %.0f", gw_conf_key(gauges, k), value);
+        }
+    }
+    if (some)
+        fputc('\n', to);
+}
+
 /* "absent 3.0 s, late 0.5 s" with `lead` before it; nothing when nothing is missing. */
 static bool draw_gaps(gw_conf *stream, double late_samples, const char *lead, FILE *to)
 {
@@ -275,6 +294,7 @@ void gw_top_draw(gw_conf *now, gw_conf *before, FILE *to)
     const double wall_s = (before ? since(now, before, "monotonic_ns") : num(now, "uptime_ns")) / 1e9;
     draw_header(now, before, wall_s, to);
     draw_nodes(now, before, wall_s, to);
+    draw_gauges(now, to);
     draw_links(now, before, wall_s, to);
     draw_losses(now, to);
 }

@@ -3,6 +3,8 @@
  * allocates or asks the system for more than the time. */
 #include "pipeline/counters.h"
 
+#include <string.h>
+
 enum { RENEW_NS = 100 * 1000 * 1000 };
 
 const char *gw_cause_text(gw_cause c)
@@ -76,6 +78,20 @@ void gw_count_step(gw_counters *c, int64_t took_ns)
     gw_count_add(&c->step_ns, took);
     if (took > gw_count_read(&c->step_max_ns))
         atomic_store_explicit(&c->step_max_ns, took, memory_order_relaxed);
+}
+
+void gw_count_gauge(gw_counters *c, const char *name, double value)
+{
+    for (int k = 0; k < GW_MAX_GAUGES; k++) {
+        gw_gauge *g = &c->gauge[k];
+        const char *is = atomic_load_explicit(&g->name, memory_order_relaxed);
+        if (is && strcmp(is, name) != 0)
+            continue;
+        atomic_store_explicit(&g->value, value, memory_order_relaxed);
+        if (!is)
+            atomic_store_explicit(&g->name, name, memory_order_release);
+        return;
+    }
 }
 
 /* -- the clock --------------------------------------------------------------------------------------- */

@@ -58,13 +58,24 @@ int64_t gw_ages_quantile_ns(const gw_ages_seen *seen, double q);
 
 /* -- a node ------------------------------------------------------------------------------------------ */
 
+/* A stage's own numbers, by name. Who reads sees a name, then some value that it had. */
+enum { GW_MAX_GAUGES = 16 };
+typedef struct gw_gauge {
+    const char *_Atomic name; /* NULL: free, and so are all after it */
+    _Atomic double value;
+} gw_gauge;
+
 typedef struct gw_counters {
     atomic_int tid;                                   /* the node's thread; 0 before it runs */
     atomic_uint_fast64_t steps, step_ns, step_max_ns; /* calls of next, step, take or event */
     atomic_uint_fast64_t waits[GW_CAUSE_COUNT], wait_ns[GW_CAUSE_COUNT];
     atomic_uint_fast64_t events, bad_inputs;
     atomic_int_fast64_t data_ns; /* stream time reached */
+    gw_gauge gauge[GW_MAX_GAUGES];
 } gw_counters;
+
+/* Sets the gauge of that name (a literal), or makes it; one too many is left out. */
+void gw_count_gauge(gw_counters *c, const char *name, double value);
 
 void gw_count_step(gw_counters *c, int64_t took_ns);
 

@@ -294,7 +294,7 @@ static int plan_node(builder *b, gw_node *n)
         k->hop = p->hop[i];
         k->history = p->history[i];
         const int64_t block_ns = gw_sample_to_ns(k->spec->block_samples, k->spec->rate, 0);
-        if (n->kind->role == GW_SINK && p->keep_ns[i] > 0)
+        if (!k->hop && p->keep_ns[i] > 0)
             k->keep = (int)((p->keep_ns[i] + block_ns - 1) / block_ns) + 1;
         if (n->patience_ns)
             k->ahead =

@@ -57,6 +57,10 @@ static void describe_stage(const gw_graph *g, int i, slack *s)
     }
     st->least_ns = n->plan.delay_ns + (n->n_in && n->in[0].hop ? step_ns : 0);
     st->hold_ns = st->least_ns + longest_ns; /* it may collect a block before it sends one */
+    if (n->n_in && n->in[0].keep) { /* what it collects it lacks only until the last block of it has come */
+        const int64_t kept_ns = n->plan.keep_ns[0] + step_ns;
+        st->least_ns = st->least_ns > kept_ns ? st->least_ns - kept_ns : 0;
+    }
     st->skew_ns = n->n_out > 1 ? longest_ns : 0;
 }
 
@@ -132,9 +136,9 @@ static void sum_delays(gw_graph *g)
     }
 }
 
-/* What a sink holds on to is beyond what is in flight: within a process a block is worked off all the same.
- * A dropping link has a queue besides, and over ipc and tcp also messages on their way of blocks that were
- * asked for twice and are worked off already: none of them may take a slab from the other links. */
+/* What a sink or stage holds on to is beyond what is in flight: within a process a block is worked off all
+ * the same. A dropping link has a queue besides, and over ipc and tcp also messages on their way of blocks
+ * that were asked for twice and are worked off already: none of them may take a slab from the other links. */
 static int slabs_for(const gw_input *in)
 {
     const bool resends = in->route.across && in->route.transport != GW_SHM;

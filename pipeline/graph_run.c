@@ -421,6 +421,8 @@ void gw_graph_print(const gw_graph *g, FILE *to)
         fprintf(to, "%-16s %-9s look-ahead %5.1f ms  memory %s%s%s\n", n->name, n->kind->kind,
                 (double)n->plan.delay_ns / 1e6, bytes_text(memory, size, sizeof size),
                 n->process ? "  on " : "", n->process ? n->process->name : "");
+        if (n->plan.note[0])
+            fprintf(to, "    %s\n", n->plan.note);
         for (int k = 0; k < n->n_in; k++)
             print_input(&n->in[k], to);
         for (int k = 0; k < n->n_feeds_in; k++) {

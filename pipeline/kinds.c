@@ -5,7 +5,7 @@
 #include <string.h>
 
 extern const gw_kind gw_kind_sim, gw_kind_replay, gw_kind_repeat, gw_kind_live;
-extern const gw_kind gw_kind_resample, gw_kind_whiten, gw_kind_detect;
+extern const gw_kind gw_kind_resample, gw_kind_whiten, gw_kind_whiten_bulk, gw_kind_detect;
 extern const gw_kind gw_kind_alerts, gw_kind_record, gw_kind_ring, gw_kind_picture, gw_kind_null;
 
 const gw_kind *const gw_kinds[] = {
@@ -15,6 +15,7 @@ const gw_kind *const gw_kinds[] = {
     &gw_kind_repeat, /* sources */
     &gw_kind_resample,
     &gw_kind_whiten,
+    &gw_kind_whiten_bulk,
     &gw_kind_detect, /* stages */
     &gw_kind_alerts,
     &gw_kind_record,

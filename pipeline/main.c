@@ -18,8 +18,10 @@ static const struct {
     {"simulate", gw_cmd_simulate, "write simulated strain to HDF5"},
     {"alerts", gw_cmd_alerts, "list, show and export the events of a journal"},
     {"keygen", gw_cmd_keygen, "make a pair of keys for encrypted links"},
+    {"model", gw_cmd_model, "look at a network, run it on a file, time it"},
     {"top", gw_cmd_top, "watch a running graph: stages, links, ages, losses"},
     {"dump", gw_cmd_dump, "ask a running graph's ring to write its last seconds to a file"},
+    {"tune", gw_cmd_tune, "find the fastest transforms for this machine, once"},
     {"version", gw_cmd_version, "versions of the program and of what it stands on"},
 };
 

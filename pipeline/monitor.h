@@ -26,6 +26,10 @@ void gw_monitor_stop(gw_monitor **m);
 /* The status document. Any thread, while the graph exists. */
 void gw_monitor_write(struct gw_graph *g, FILE *to);
 
+/* One line for each stage that has gauges, "white.H1: bns_range_mpc 74.1, psd_segments 31": for the end of a
+ * run. */
+void gw_monitor_print_gauges(const struct gw_graph *g, FILE *to);
+
 /* The socket's address of a process: sun_path bytes, the first of them 0; returns how many. */
 size_t gw_monitor_name(char path[64], unsigned uid, int pid);
 

@@ -43,7 +43,7 @@ typedef struct gw_input {
     gw_node *node, *from;
     gw_route route;
     int credit; /* blocks in flight */
-    int keep;   /* blocks beyond those that a sink may hold on to (plan's keep_ns) */
+    int keep;   /* blocks beyond those that its node may hold on to (plan's keep_ns) */
     bool credit_given;
     gw_on_full on_full;
     gw_receiver *link;

@@ -9,6 +9,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,6 +40,7 @@ static struct {
           .left = PTHREAD_COND_INITIALIZER};
 
 static _Thread_local bool in_piece;
+static _Thread_local int number; /* of this thread: 0 in all that are not the pool's */
 
 /* -- drawing ----------------------------------------------------------------------------------------- */
 
@@ -87,9 +89,9 @@ static job *find_job(gw_class *priority)
     return NULL;
 }
 
-static void *worker(void *unused)
+static void *worker(void *arg)
 {
-    (void)unused;
+    number = (int)(intptr_t)arg;
     pthread_mutex_lock(&pool.lock);
     while (!pool.stopping) {
         gw_class priority;
@@ -157,6 +159,11 @@ int gw_parallel(gw_class priority, size_t n, int (*fn)(void *arg, size_t i), voi
     return j.err ? gw_fail(j.err, "%s", j.detail[0] ? j.detail : gw_err_text(j.err)) : GW_OK;
 }
 
+int gw_parallel_worker(void)
+{
+    return number;
+}
+
 /* -- the pool's life --------------------------------------------------------------------------------- */
 
 static int cores(void)
@@ -186,7 +193,8 @@ static int start_workers(int workers)
     if (!pool.thread)
         return gw_fail(GW_ENOMEM, "%d threads", workers);
     while (pool.workers < workers) {
-        const int err = pthread_create(&pool.thread[pool.workers], NULL, worker, NULL);
+        const int err =
+            pthread_create(&pool.thread[pool.workers], NULL, worker, (void *)(intptr_t)(pool.workers + 1));
         if (err) {
             join_all();
             return gw_fail(GW_ESYSTEM, "thread %d of gw_parallel: %s", pool.workers, strerror(err));

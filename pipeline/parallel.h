@@ -18,6 +18,9 @@ typedef enum gw_class { GW_SEARCH, GW_BULK } gw_class;
 int gw_parallel_start(int threads);
 void gw_parallel_stop(void);   /* no call may be under way */
 int gw_parallel_threads(void); /* 1 where no pool runs: the caller alone */
+/* Inside a piece: which of the threads that work for one caller this is, 0 (the caller itself) to
+ * gw_parallel_threads() - 1; for memory that each thread has of its own. */
+int gw_parallel_worker(void);
 
 /* fn(arg, i) for each i in [0, n), in any order, in any of the pool's threads or this one. Returns when all
  * have returned: GW_OK, or the error that came first with its detail (what has not begun by then never

@@ -71,6 +71,12 @@ int gw_env_emit(gw_env *env, const gw_event *e)
     return err;
 }
 
+void gw_env_gauge(gw_env *env, const char *name, double value)
+{
+    if (env)
+        gw_count_gauge(&env->node->count, name, value);
+}
+
 void gw_env_bad_input(gw_env *env, const char *fmt, ...)
 {
     char text[512];
@@ -475,16 +481,16 @@ void *gw_node_run(void *arg)
         err = n->kind->open(n->self, &n->env);
     if (err != GW_OK)
         gw_graph_fail(n->graph, n, err, false);
-    const bool sink = n->kind->role == GW_SINK;
+    const bool keeps = n->kind->role == GW_SINK || (n->n_in && n->in[0].keep);
     bool closed = false;
     if (gw_graph_opened(n->graph, err == GW_OK)) {
         err = work(n);
         if (err != GW_OK && err != GW_EPEER && err != GW_ECANCELED)
             gw_graph_fail(n->graph, n, err, is_side_branch(n));
         gw_mailbox_close(&n->mail);
-        if (sink) /* first, for it may still hold on to blocks: they are worked off now */
+        if (keeps) /* first, for it may still hold on to blocks: they are worked off now */
             close_stage(n);
-        closed = sink;
+        closed = keeps;
         /* Inputs first: a producer may be waiting for this BYE while we wait for our own. */
         close_inputs(n);
         for (int o = 0; o < n->n_out; o++)

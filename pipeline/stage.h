@@ -36,6 +36,10 @@ void gw_env_waited(gw_env *env, int64_t ns);
 /* Sends an event to every sink that listens; waits where one has not taken the last 128, so that none is
  * lost. Only where makes_events is set. */
 int gw_env_emit(gw_env *env, const gw_event *e);
+/* Sets a named number that `gwstream top` and the end of a run show: at most GW_MAX_GAUGES a node, `name` a
+ * literal such as "bns_range_mpc". Any step may; costs next to nothing. Does nothing without an env (tests).
+ */
+void gw_env_gauge(gw_env *env, const char *name, double value);
 /* Says that the input is bad but work goes on: logs one line; the run will end with exit status 2. */
 void gw_env_bad_input(gw_env *env, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
@@ -49,13 +53,15 @@ typedef struct gw_plan {
     /* to be said */
     uint32_t hop[GW_MAX_PORTS];     /* samples of input i a step; 0 = blocks as they come (zero copy) */
     uint32_t history[GW_MAX_PORTS]; /* samples of input i before the hop */
-    int64_t keep_ns[GW_MAX_PORTS];  /* sinks: references (gw_block_ref on a view's block) that this much of
-                                       input i may be under at any time, beyond the block at hand */
+    int64_t keep_ns[GW_MAX_PORTS];  /* sinks, and stages with hop 0: references (gw_block_ref on a view's
+                                       block) that this much of input i may be under at any time, beyond
+                                       the block at hand; what a stage keeps it lets go in drain */
     int n_out;
     gw_spec out[GW_MAX_PORTS]; /* zeroed; name and stream_id are filled by the graph afterwards; a
                                   per-stream stage's out[0].detector is copied from its input if empty */
     int64_t delay_ns;          /* look-ahead: an output sample needs input up to this much later */
     size_t memory_bytes;       /* that open() will allocate, roughly */
+    char note[200];            /* one more line for `gwstream check`; "" = none */
 } gw_plan;
 
 /* A read-only view of one hop of one input with its history before it. */
@@ -70,7 +76,7 @@ typedef struct gw_view {
     uint32_t flags;            /* GW_FLAG_INJECTION, GW_FLAG_REPLAY if set on any sample of the hop */
     const uint8_t *presence;   /* a bit a channel (gw_present), 1 = present in all of hop and history; NULL =
                                   all. Only kinds with takes_presence ever see it set */
-    gw_block *block;           /* sinks, and stages with hop 0: the block itself; a sink may keep it by
+    gw_block *block;           /* sinks, and stages with hop 0: the block itself; they may keep it by
                                   gw_block_ref within what plan's keep_ns allows */
     int64_t due_ns, ingest_ns; /* of the newest block in the hop */
 } gw_view;

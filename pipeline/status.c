@@ -10,6 +10,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -150,6 +151,44 @@ static void write_rate(FILE *to, const gw_spec *s)
             s->n_channels);
 }
 
+/* False after the last. */
+static bool read_gauge(const gw_counters *c, int k, const char **name, double *value)
+{
+    *name = k < GW_MAX_GAUGES ? atomic_load_explicit(&c->gauge[k].name, memory_order_acquire) : NULL;
+    if (*name)
+        *value = atomic_load_explicit(&c->gauge[k].value, memory_order_relaxed);
+    return *name;
+}
+
+static void write_gauges(FILE *to, const gw_counters *c)
+{
+    const char *name;
+    double value = 0;
+    fputs(", \"gauges\": {", to);
+    for (int k = 0; read_gauge(c, k, &name, &value); k++) {
+        fprintf(to, "%s\"%s\": ", k ? ", " : "", name);
+        if (isfinite(value))
+            fprintf(to, "%.9g", value);
+        else
+            fputs("null", to);
+    }
+    fputc('}', to);
+}
+
+void gw_monitor_print_gauges(const gw_graph *g, FILE *to)
+{
+    for (int i = 0; i < g->n_nodes; i++) {
+        const char *name;
+        double value = 0;
+        int k = 0;
+        for (; g->node[i]->here && read_gauge(&g->node[i]->count, k, &name, &value); k++)
+            fprintf(to, fabs(value) < 1e4 ? "%s%s %s %.4g" : "%s%s %s %.0f", k ? "," : g->node[i]->name,
+                    k ? "" : ":", name, value);
+        if (k)
+            fputc('\n', to);
+    }
+}
+
 static void write_node(FILE *to, const gw_node *n)
 {
     static const char *const role[] = {"source", "stage", "sink"};
@@ -164,6 +203,7 @@ static void write_node(FILE *to, const gw_node *n)
         fprintf(to, "%s\"%s\": {\"times\": %" PRIu64 ", \"ns\": %" PRIu64 "}", w ? ", " : ", \"waits\": {",
                 gw_cause_text((gw_cause)w), u(&c->waits[w]), u(&c->wait_ns[w]));
     fprintf(to, "}, \"events\": %" PRIu64 ", \"bad_inputs\": %" PRIu64, u(&c->events), u(&c->bad_inputs));
+    write_gauges(to, c);
     fprintf(to, ", \"takes_commands\": %s, \"outputs\": [", n->kind->command ? "true" : "false");
     for (int o = 0; o < n->n_out; o++) {
         const gw_output *out = &n->out[o];

@@ -4,6 +4,9 @@
  * through FFTW's own process-wide lock (fftw_make_planner_thread_safe). */
 #include "kernels/spectrum.h"
 
+#include "kernels/cpu/build.h"
+#include "kernels/cpu/elementary.h"
+
 #include <fftw3.h>
 #include <stdlib.h>
 #include <string.h>
@@ -84,11 +87,28 @@ static void multiply_add(const double *a, const double *b, double *sum, size_t n
     }
 }
 
+static const gw_elementary *elementary(void)
+{
+#ifdef __x86_64__
+    switch (gw_build_best()) {
+    case GW_BUILD_AVX512:
+        return &gw_elementary_avx512;
+    case GW_BUILD_AVX2:
+        return &gw_elementary_avx2;
+    case GW_BUILD_ANY:
+        break;
+    }
+#endif
+    return &gw_elementary_any;
+}
+
 void gw_spectrum_cpu(gw_spectrum_ops *ops)
 {
     *ops = (gw_spectrum_ops){.fft_new = fft_new,
                              .fft_destroy = fft_destroy,
                              .fft_forward = fft_forward,
                              .fft_inverse = fft_inverse,
-                             .multiply_add = multiply_add};
+                             .multiply_add = multiply_add,
+                             .log = elementary()->log,
+                             .exp = elementary()->exp};
 }

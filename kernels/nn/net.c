@@ -1,36 +1,46 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Runs a plan: one allocation for all buffers, one kernel call a step. Called by the detect stage; see
- * net.h for the two modes. All arithmetic is in the kernel table.
- *
- * A stream's step writes the new columns behind `before` columns of the past, runs the same steps as a
- * window would on so many columns, and then moves each buffer's last `before` columns to its start. */
-#include "kernels/nn/plan.h"
+ * Opens a network: plan, memory, layers. One allocation holds all buffers: in a window they share it, each
+ * from the step that writes it to the last that reads it; in a stream each has its own, for its past lies
+ * there. Running is net_run.c; all arithmetic is in the kernel table. */
+#include "kernels/nn/net_inside.h"
+#include "kernels/nn/simplify.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { ALIGN_FLOATS = 16 }; /* 64 bytes */
+enum { ALIGN_FLOATS = 16, MAX_BATCH = 1 << 16 };
 
-struct gw_net {
-    gw_netplan *plan;
-    gw_conv_ops ops;
-    gw_conv **conv; /* [n_steps]; NULL where the step is none */
-    float *memory;
-    size_t memory_floats;
-    float **column0;    /* [n_buffers]: the first new column */
-    int logit, arrival; /* outputs; arrival -1 = none */
-    gw_net_mode mode;
-    gw_net_info info;
-};
+/* Activations of one pass that stay in a level-2 cache, with weights beside them: more windows at once gain
+ * nothing. */
+enum { PASS_FLOATS = 96 << 10, MAX_CHOSEN_BATCH = 16 };
+
+static const size_t limit_floats = (size_t)1 << 28; /* 1 GiB, far above any network of this kind */
 
 const gw_net_info *gw_net_get_info(const gw_net *n)
 {
     return &n->info;
 }
 
-const gw_netplan *gw_net_plan(const gw_net *n)
+int gw_net_find_output(const gw_net *n, const char *name)
 {
-    return n->plan;
+    for (int i = 0; i < n->info.n_outputs; i++)
+        if (strcmp(n->output[i].name, name) == 0)
+            return i;
+    return -1;
+}
+
+const gw_net_layer *gw_net_layers(const gw_net *n, int *count)
+{
+    *count = n->plan->n_steps;
+    return n->layer;
+}
+
+static void release(gw_netconv *c)
+{
+    if (!c || atomic_fetch_sub(&c->users, 1) > 1)
+        return;
+    c->ops.close(&c->conv);
+    free(c);
 }
 
 void gw_net_close(gw_net **out)
@@ -39,259 +49,317 @@ void gw_net_close(gw_net **out)
     if (!n)
         return;
     for (int i = 0; n->conv && i < n->plan->n_steps; i++)
-        n->ops.close(&n->conv[i]);
+        release(n->conv[i]);
     free(n->conv);
     free(n->column0);
+    free(n->step);
+    free(n->scratch);
     free(n->memory);
+    free(n->output);
+    free(n->layer);
     gw_netplan_free(&n->plan);
     free(n);
     *out = NULL;
 }
 
-/* ---- Opening ---- */
+/* ---- Memory ---- */
 
-static size_t buffer_floats(const gw_netbuffer *b)
+static size_t window_floats(const gw_netbuffer *b)
 {
-    if (b->columns == 0)
-        return 0;
     const size_t n = ((size_t)b->before + b->columns + b->after) * b->channels;
     return (n + ALIGN_FLOATS - 1) / ALIGN_FLOATS * ALIGN_FLOATS;
 }
 
-static int lay_out(gw_net *n, const char *path)
+typedef struct span { /* where a buffer lies and which steps it must outlive */
+    size_t at, floats;
+    int born, dies;
+} span;
+
+static void find_lives(const gw_net *n, span *s)
 {
     const gw_netplan *p = n->plan;
-    const size_t limit = (size_t)1 << 28; /* floats: 1 GiB, far above any network of this kind */
-    size_t total = 0;
-    for (int i = 0; i < p->n_buffers; i++) {
-        total += buffer_floats(&p->buffer[i]);
-        if (total > limit)
-            return gw_fail(GW_ERANGE, "%s: the network needs more than 1 GiB of memory", path);
+    for (int i = 0; i < p->n_buffers; i++)
+        s[i] = (span){
+            .floats = gw_netplan_uses(p, i) ? window_floats(&p->buffer[i]) : 0, .born = -1, .dies = -1};
+    for (int i = p->n_steps; i-- > 0;)
+        s[p->step[i].out].born = i;
+    for (int i = 0; i < p->n_steps; i++) {
+        const gw_netstep *q = &p->step[i];
+        s[q->in].dies = s[q->out].dies = i;
+        if (q->in2 >= 0)
+            s[q->in2].dies = i;
     }
-    n->memory_floats = total ? total : ALIGN_FLOATS;
-    n->memory = aligned_alloc(ALIGN_FLOATS * sizeof(float), n->memory_floats * sizeof(float));
+    for (int i = 0; i < p->n_outputs; i++)
+        s[p->output[i].buffer].dies = p->n_steps;
+}
+
+/* The lowest place that no buffer of the same time holds. Returns how much is used in all. */
+static size_t place(const gw_net *n, span *s)
+{
+    const int count = n->plan->n_buffers;
+    size_t used = 0;
+    for (int i = 0; i < count; i++) {
+        bool moved = s[i].floats > 0;
+        s[i].at = 0;
+        while (moved) {
+            moved = false;
+            for (int k = 0; k < i; k++) {
+                const bool together =
+                    n->mode == GW_NET_STREAM || (s[k].born <= s[i].dies && s[i].born <= s[k].dies);
+                if (s[k].floats && together && s[k].at < s[i].at + s[i].floats &&
+                    s[i].at < s[k].at + s[k].floats) {
+                    s[i].at = s[k].at + s[k].floats;
+                    moved = true;
+                }
+            }
+        }
+        used = s[i].at + s[i].floats > used ? s[i].at + s[i].floats : used;
+    }
+    return used;
+}
+
+static int lay_out(gw_net *n, const char *path, uint32_t batch)
+{
+    const gw_netplan *p = n->plan;
+    span *s = calloc((size_t)p->n_buffers, sizeof *s);
     n->column0 = calloc((size_t)p->n_buffers, sizeof *n->column0);
-    n->conv = calloc((size_t)p->n_steps + 1, sizeof(gw_conv *));
-    if (!n->memory || !n->column0 || !n->conv)
+    n->step = calloc((size_t)p->n_buffers, sizeof *n->step);
+    if (!s || !n->column0 || !n->step) {
+        free(s);
+        return gw_fail(GW_ENOMEM, "%s: no memory", path);
+    }
+    find_lives(n, s);
+    const size_t one = place(n, s);
+    if (batch == 0 && n->mode == GW_NET_WINDOW) {
+        const size_t fit = PASS_FLOATS / (one ? one : 1);
+        batch = (uint32_t)(fit < 1 ? 1 : fit > MAX_CHOSEN_BATCH ? MAX_CHOSEN_BATCH : fit);
+    }
+    n->info.batch = batch ? batch : 1;
+    if (n->info.batch > MAX_BATCH || one > limit_floats / n->info.batch) {
+        free(s);
+        return gw_fail(GW_ERANGE, "%s: %u windows at once need more than 1 GiB of memory", path,
+                       n->info.batch);
+    }
+    n->memory_floats = one ? one * n->info.batch : ALIGN_FLOATS;
+    n->memory = aligned_alloc(ALIGN_FLOATS * sizeof(float), n->memory_floats * sizeof(float));
+    if (n->memory)
+        memset(n->memory, 0, n->memory_floats * sizeof(float));
+    for (int i = 0; i < p->n_buffers && n->memory; i++) {
+        n->step[i] = s[i].floats;
+        n->column0[i] =
+            n->memory + s[i].at * n->info.batch + (size_t)p->buffer[i].before * p->buffer[i].channels;
+    }
+    free(s);
+    if (!n->memory)
         return gw_fail(GW_ENOMEM, "%s: no memory for %zu bytes of activations", path,
                        n->memory_floats * sizeof(float));
-    memset(n->memory, 0, n->memory_floats * sizeof(float));
-    size_t at = 0;
-    for (int i = 0; i < p->n_buffers; i++) {
-        n->column0[i] = n->memory + at + (size_t)p->buffer[i].before * p->buffer[i].channels;
-        at += buffer_floats(&p->buffer[i]);
-    }
+    n->info.memory_bytes = n->memory_floats * sizeof(float);
     return GW_OK;
 }
 
-static int open_layers(gw_net *n, const char *path)
+/* ---- Layers ---- */
+
+static uint64_t mix(uint64_t sum, const void *data, size_t bytes)
+{
+    const unsigned char *c = data;
+    for (size_t i = 0; i < bytes; i++)
+        sum = (sum ^ c[i]) * 0x100000001b3u; /* FNV-1a */
+    return sum;
+}
+
+static bool same_desc(const gw_conv_desc *a, const gw_conv_desc *b)
+{
+    return a->in_channels == b->in_channels && a->out_channels == b->out_channels && a->groups == b->groups &&
+           a->kernel == b->kernel && a->stride == b->stride && a->dilation == b->dilation &&
+           a->act.kind == b->act.kind && memcmp(&a->act.a, &b->act.a, 2 * sizeof a->act.a) == 0;
+}
+
+static gw_netconv *borrow(const gw_net *from, const gw_conv_desc *d, uint64_t sum, const gw_conv_ops *ops)
+{
+    for (int i = 0; from && i < from->plan->n_steps; i++) {
+        gw_netconv *c = from->conv[i];
+        if (!c || c->sum != sum || !same_desc(&c->d, d) || c->ops.open != ops->open)
+            continue;
+        atomic_fetch_add(&c->users, 1);
+        return c;
+    }
+    return NULL;
+}
+
+static int open_conv(gw_net *n, const gw_netstep *s, const gw_net *share, gw_netconv **out)
 {
     const gw_netplan *p = n->plan;
+    const gw_netbuffer *from = &p->buffer[s->in], *to = &p->buffer[s->out];
+    const gw_conv_desc d = {.in_channels = from->channels,
+                            .out_channels = to->channels * s->phases,
+                            .groups = s->groups,
+                            .kernel = s->kernel,
+                            .stride = s->stride,
+                            .dilation = s->dilation,
+                            .act = s->act};
+    GW_TRY(gw_conv_desc_check(&d));
+    const size_t n_weights = (size_t)d.out_channels * (d.in_channels / d.groups) * d.kernel;
+    float *weight = s->weight, *bias = s->bias, *turned = NULL;
+    if (s->transposed) {
+        turned = calloc(n_weights + d.out_channels, sizeof *turned);
+        if (!turned)
+            return gw_fail(GW_ENOMEM, "no memory for %zu weights", n_weights);
+        weight = turned;
+        bias = turned + n_weights;
+        gw_netstep_weights(s, d.in_channels, to->channels, n->mode == GW_NET_STREAM ? to->origin : 0, weight,
+                           bias);
+    }
+    const uint64_t sum = mix(mix(0xcbf29ce484222325u, weight, n_weights * sizeof *weight), bias,
+                             d.out_channels * sizeof *bias);
+    n->mark = mix(n->mark, &sum, sizeof sum);
+    int err = GW_OK;
+    *out = borrow(share, &d, sum, &n->ops);
+    if (!*out) {
+        gw_netconv *c = calloc(1, sizeof *c);
+        err = c ? n->ops.open(&c->conv, &d, weight, bias) : gw_fail(GW_ENOMEM, "no memory");
+        if (err < 0) {
+            free(c);
+        } else {
+            c->d = d;
+            c->ops = n->ops;
+            c->sum = sum;
+            atomic_init(&c->users, 1);
+            *out = c;
+        }
+    }
+    free(turned);
+    return err;
+}
+
+static int open_layers(gw_net *n, const char *path, const gw_net *share)
+{
+    const gw_netplan *p = n->plan;
+    uint32_t most = 1;
+    n->conv = calloc((size_t)p->n_steps + 1, sizeof(gw_netconv *));
+    if (!n->conv)
+        return gw_fail(GW_ENOMEM, "%s: no memory", path);
     for (int i = 0; i < p->n_steps; i++) {
         const gw_netstep *s = &p->step[i];
-        if (s->kind != GW_STEP_CONV)
-            continue;
-        const gw_conv_desc d = {.in_channels = p->buffer[s->in].channels,
-                                .out_channels = p->buffer[s->out].channels,
-                                .groups = s->groups,
-                                .kernel = s->kernel,
-                                .stride = s->stride,
-                                .dilation = s->dilation,
-                                .columns = s->columns,
-                                .act = s->act,
-                                .residual = s->in2 >= 0};
-        const int err = n->ops.open(&n->conv[i], &d, s->weight, s->bias);
+        if (s->kind == GW_STEP_NORM && p->buffer[s->in].channels > most)
+            most = p->buffer[s->in].channels;
+        const int err = s->kind == GW_STEP_CONV ? open_conv(n, s, share, &n->conv[i]) : GW_OK;
         if (err < 0)
             return gw_fail_at(err, "%s: '%s'", path, s->node);
     }
-    return GW_OK;
+    n->scratch = calloc(2 * (size_t)most, sizeof *n->scratch);
+    return n->scratch ? GW_OK : gw_fail(GW_ENOMEM, "%s: no memory", path);
 }
 
-/* The two outputs that mean something, by name. */
-static int find_outputs(gw_net *n, const char *path)
+/* ---- What it says of itself ---- */
+
+static void describe_output(gw_net *n, int i)
 {
     const gw_netplan *p = n->plan;
-    n->logit = n->arrival = -1;
+    const gw_netvalue *o = &p->output[i];
+    const gw_netbuffer *b = &p->buffer[o->buffer];
+    gw_net_output *to = &n->output[i];
+    *to = (gw_net_output){.name = o->name,
+                          .rank = o->rank,
+                          .channels = b->channels,
+                          .columns = n->mode == GW_NET_STREAM ? b->columns : o->columns,
+                          .pooled = b->pooled,
+                          .column_samples = b->samples,
+                          .not_streamable = o->why};
+    memcpy(to->dim, o->dim, sizeof to->dim);
+    if (n->mode != GW_NET_STREAM)
+        return;
+    const uint32_t early = b->stale > o->first ? b->stale : o->first, late = b->lag + b->origin;
+    to->delay_samples = b->pooled ? 0 : (late + o->first) * b->samples;
+    to->warmup_columns = b->pooled ? p->window_samples / b->samples - 1 : late + early;
+    if (to->delay_samples > n->info.lookahead_samples)
+        n->info.lookahead_samples = to->delay_samples;
+}
+
+static int describe(gw_net *n, gw_net_part part, const char *path)
+{
+    const gw_netplan *p = n->plan;
+    gw_net_info *info = &n->info;
+    n->output = calloc((size_t)p->n_outputs + 1, sizeof *n->output);
+    n->layer = calloc((size_t)p->n_steps + 1, sizeof *n->layer);
+    if (!n->output || !n->layer)
+        return gw_fail(GW_ENOMEM, "%s: no memory", path);
+    info->n_detectors = p->n_detectors;
+    info->n_channels = p->buffer[p->input].channels / p->n_detectors;
+    info->window_samples = p->window_samples;
+    info->frame_samples = p->frame_samples;
+    info->hop_samples = n->mode == GW_NET_STREAM ? p->buffer[p->input].columns : 0;
+    info->n_outputs = p->n_outputs;
+    info->output = n->output;
+    info->parameters = p->parameters;
+    info->flop = p->flop;
     for (int i = 0; i < p->n_outputs; i++) {
-        const gw_netoutput *o = &p->output[i];
-        int64_t values = 1;
-        for (int k = 0; k < o->rank; k++)
-            values *= o->dim[k];
-        if (strcmp(o->name, "logit") == 0 && values == 1)
-            n->logit = i;
-        else if (strcmp(o->name, "arrival") == 0 && o->rank == 3 && p->window_samples % o->dim[2] == 0 &&
-                 !p->buffer[o->buffer].pooled)
-            n->arrival = i;
-        else
-            return gw_fail(
-                GW_ENOTSUP,
-                "%s: output '%.80s' is neither 'logit' [1, 1] nor 'arrival' [1, detectors, columns] with "
-                "columns that divide the window",
-                path, o->name);
+        describe_output(n, i);
+        n->output[i].channels_last = part == GW_NET_TRUNK && i == 0;
+        const uint64_t field = p->buffer[p->output[i].buffer].field;
+        info->receptive_samples = field > info->receptive_samples ? field : info->receptive_samples;
     }
-    if (n->logit < 0)
-        return gw_fail(GW_ENOTSUP, "%s: the network has no output 'logit' [1, 1]", path);
+    for (int i = 0; i < p->n_steps; i++) {
+        const gw_netstep *s = &p->step[i];
+        char text[128], *kept;
+        gw_netstep_text(p, s, text, sizeof text);
+        kept = gw_plan_take(n->plan, strlen(text) + 1, 1);
+        if (!kept)
+            return GW_ENOMEM;
+        strcpy(kept, text);
+        n->layer[i] = (gw_net_layer){.node = s->node,
+                                     .what = kept,
+                                     .channels = p->buffer[s->out].channels,
+                                     .columns = p->buffer[s->out].columns,
+                                     .parameters = s->parameters,
+                                     .flop = gw_netstep_flop(p, s),
+                                     .not_streamable = s->why};
+    }
     return GW_OK;
 }
 
-static int prepare(gw_net *n, const gw_onnx *m, bool any, uint32_t hop_samples)
+/* ---- Opening ---- */
+
+static int prepare(gw_net *n, const char *path, const gw_net_options *o)
 {
     gw_netplan *p = n->plan;
-    gw_net_info *info = &n->info;
-    n->logit = n->arrival = -1;
-    if (!any)
-        GW_TRY(find_outputs(n, m->path));
-    info->n_channels = p->buffer[p->input].channels;
-    info->window_samples = p->window_samples;
-    info->parameters = p->parameters;
-    info->flop_window = p->flop;
-    if (n->arrival >= 0) {
-        info->n_arrival = p->buffer[p->output[n->arrival].buffer].channels;
-        info->arrival_samples = p->window_samples / p->output[n->arrival].columns;
+    GW_TRY(gw_netplan_cut(p, path, o->part, o->detector));
+    if (o->mode == GW_NET_STREAM)
+        GW_TRY(gw_netplan_stream(p, path, o->hop_samples));
+    else
+        (void)gw_netplan_check_stream(p);
+    GW_TRY(describe(n, o->part, path));
+    GW_TRY(lay_out(n, path, o->batch));
+    for (int i = 0; i < p->n_buffers; i++) {
+        const gw_netbuffer *b = &p->buffer[i];
+        const uint32_t shape[] = {b->channels, b->columns, b->before};
+        n->mark = mix(n->mark, shape, sizeof shape);
     }
-    if (n->mode == GW_NET_STREAM) {
-        GW_TRY(gw_netplan_stream(p, m->path, hop_samples));
-        info->frame_samples = p->frame_samples;
-        const char *rate =
-            gw_onnx_meta(m, "gwstream.sample_rate"); /* only for this figure; detect checks it */
-        const double hop = (double)p->buffer[p->input].columns;
-        info->flop_second = rate ? p->flop / hop * strtod(rate, NULL) : 0;
-    }
-    GW_TRY(lay_out(n, m->path));
-    return open_layers(n, m->path);
+    n->mark = mix(n->mark, &n->info.batch, sizeof n->info.batch);
+    GW_TRY(open_layers(n, path, o->share));
+    gw_netplan_drop_weights(p);
+    return GW_OK;
 }
 
-static int open_net(gw_net **out, const gw_onnx *m, const gw_kernels *k, gw_net_mode mode, bool any,
-                    uint32_t hop_samples)
+int gw_net_open(gw_net **out, const gw_onnx *m, const gw_kernels *k, const gw_net_options *o)
 {
     *out = NULL;
+    gw_onnx *simple = NULL;
+    GW_TRY(gw_onnx_simplify(&simple, m, &(gw_onnx_binding){.batch = 1}));
     gw_net *n = calloc(1, sizeof *n);
-    if (!n)
-        return gw_fail(GW_ENOMEM, "%s: no memory", m->path);
-    n->ops = k->conv;
-    n->mode = mode;
-    int err = gw_netplan_window(&n->plan, m);
+    int err = n ? gw_netplan_window(&n->plan, simple) : gw_fail(GW_ENOMEM, "%s: no memory", m->path);
+    gw_onnx_free(&simple);
     if (err < 0) {
         free(n);
         return err;
     }
-    err = prepare(n, m, any, hop_samples);
+    n->ops = k->conv;
+    n->mode = o->mode;
+    n->mark = 0xcbf29ce484222325u;
+    err = prepare(n, m->path, o);
     if (err < 0) {
         gw_net_close(&n);
         return err;
     }
     *out = n;
     return GW_OK;
-}
-
-int gw_net_open(gw_net **n, const gw_onnx *m, const gw_kernels *k, gw_net_mode mode, uint32_t hop_samples)
-{
-    return open_net(n, m, k, mode, false, hop_samples);
-}
-
-int gw_net_open_any(gw_net **n, const gw_onnx *m, const gw_kernels *k)
-{
-    return open_net(n, m, k, GW_NET_WINDOW, true, 0);
-}
-
-/* ---- Running ---- */
-
-/* x [channel][column] -> the input buffer's new columns [column][channel]. */
-static void load_input(gw_net *n, const float *x, size_t stride)
-{
-    const gw_netbuffer *in = &n->plan->buffer[n->plan->input];
-    float *to = n->column0[n->plan->input];
-    for (size_t c = 0; c < in->channels; c++)
-        for (size_t i = 0; i < in->columns; i++)
-            to[i * in->channels + c] = x[c * stride + i];
-}
-
-static int run_steps(gw_net *n)
-{
-    const gw_netplan *p = n->plan;
-    for (int i = 0; i < p->n_steps; i++) {
-        const gw_netstep *s = &p->step[i];
-        const size_t channels = p->buffer[s->in].channels;
-        const float *in = n->column0[s->in] + s->first * channels;
-        const float *in2 = s->in2 >= 0 ? n->column0[s->in2] + s->first2 * p->buffer[s->in2].channels : NULL;
-        float *out = n->column0[s->out];
-        const size_t values = (size_t)s->columns * p->buffer[s->out].channels;
-        switch (s->kind) {
-        case GW_STEP_CONV:
-            GW_TRY(n->ops.run(n->conv[i], in - s->pad_left * channels, in2, out));
-            break;
-        case GW_STEP_ADD:
-            n->ops.add(values, s->act, in, in2, out);
-            break;
-        case GW_STEP_MUL:
-            n->ops.mul(values, s->act, in, in2, out);
-            break;
-        case GW_STEP_ACT:
-            n->ops.act(values, s->act, in, out);
-            break;
-        case GW_STEP_MEAN: /* in a window exactly one mean; in a stream one for each new frame */
-            if (n->mode == GW_NET_STREAM)
-                in -= (size_t)(s->span - 1) * channels;
-            n->ops.mean(s->columns, s->span, (uint32_t)channels, in, out);
-            break;
-        }
-    }
-    return GW_OK;
-}
-
-int gw_net_output(const gw_net *n, int i, float *y)
-{
-    const gw_netoutput *o = &n->plan->output[i];
-    const size_t channels = n->plan->buffer[o->buffer].channels, columns = o->columns;
-    const float *from = n->column0[o->buffer] + o->first * channels;
-    for (size_t c = 0; c < channels; c++)
-        for (size_t k = 0; k < columns; k++)
-            y[c * columns + k] = from[k * channels + c];
-    return GW_OK;
-}
-
-/* The last columns become the past of the next step. */
-static void keep_past(gw_net *n)
-{
-    for (int i = 0; i < n->plan->n_buffers; i++) {
-        const gw_netbuffer *b = &n->plan->buffer[i];
-        if (b->before == 0 || b->columns == 0)
-            continue;
-        float *start = n->column0[i] - (size_t)b->before * b->channels;
-        memmove(start, start + (size_t)b->columns * b->channels,
-                (size_t)b->before * b->channels * sizeof *start);
-    }
-}
-
-int gw_net_step(gw_net *n, const float *x, size_t stride, float *logit, float *arrival)
-{
-    if (n->mode != GW_NET_STREAM)
-        return gw_fail(GW_EBUG, "a network opened for windows was asked to stream");
-    load_input(n, x, stride);
-    GW_TRY(run_steps(n));
-    GW_TRY(gw_net_output(n, n->logit, logit));
-    if (arrival && n->arrival >= 0)
-        GW_TRY(gw_net_output(n, n->arrival, arrival));
-    keep_past(n);
-    return GW_OK;
-}
-
-void gw_net_reset(gw_net *n)
-{
-    memset(n->memory, 0, n->memory_floats * sizeof *n->memory);
-}
-
-int gw_net_window(gw_net *n, const float *x, size_t stride, float *logit, float *arrival)
-{
-    if (n->mode != GW_NET_WINDOW)
-        return gw_fail(GW_EBUG, "a network opened for a stream was asked for a window");
-    GW_TRY(gw_net_run_any(n, x, stride));
-    GW_TRY(gw_net_output(n, n->logit, logit));
-    return arrival && n->arrival >= 0 ? gw_net_output(n, n->arrival, arrival) : GW_OK;
-}
-
-int gw_net_run_any(gw_net *n, const float *x, size_t stride)
-{
-    load_input(n, x, stride);
-    return run_steps(n);
 }

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * A network made ready to run: ONNX graph -> plan -> steps. Two ways to run the same graph:
- *   window  the whole input at once, as the file says;
- *   stream  each layer keeps the columns it needs, a hop computes only new columns; exact for causal
- *           networks (left-padded convolutions, then a head over the last F frames).
- * One detector-window network has one input [1, channels, window] and the outputs
- *   "logit"   [1, 1]                     the raw ranking logit of the window
- *   "arrival" [1, detectors, columns]    optional: a score for each column of window / columns samples:
- *                                        log-probability (unnormalised) that the signal arrives there
- * f32 throughout, nothing allocated after open. Not thread safe: one net a thread. */
+ * A network made ready to run: ONNX graph -> plan -> steps. Called by stages and by `gwstream model`. One
+ * input [1, channels, samples], any outputs. Two ways to run the same graph:
+ *   window  whole inputs at once, as the file says, any number of them in a call;
+ *   stream  each layer keeps the columns it needs, a hop computes only new columns; exact for networks
+ *           whose layers are local in time, causal or not, and whose heads pool columns that see no padding
+ *           of the window. A layer that looks ahead delays its output.
+ * Where the early layers do not mix the input's channels (detectors), a net can also be one of two parts:
+ *   trunk   one detector's early layers: [1, 1, samples] -> "features", computed once per detector;
+ *   merged  the rest: the features of all detectors -> the outputs. A time slide is the merged part on
+ *           features of different times; a batch of streams is a batch of slides.
+ * f32 throughout, nothing allocated after open. Not thread safe: one net a thread; nets of the same model
+ * can share their weights. */
 #ifndef GW_NET_H
 #define GW_NET_H
 
@@ -16,35 +19,89 @@
 
 typedef struct gw_net gw_net;
 
+typedef enum gw_net_mode { GW_NET_WINDOW, GW_NET_STREAM } gw_net_mode;
+typedef enum gw_net_part { GW_NET_WHOLE, GW_NET_TRUNK, GW_NET_MERGED } gw_net_part;
+
+typedef struct gw_net_options {
+    gw_net_mode mode;
+    gw_net_part part;
+    uint32_t detector;    /* trunk: of which channel of the input */
+    uint32_t hop_samples; /* stream: input samples (merged part: columns of the features) a run, a multiple of
+                             frame_samples; 0 = frame_samples */
+    uint32_t batch; /* stream: independent streams that advance together; 0 = 1. window: how many windows
+                       go through a layer at once; 0 = chosen. It changes no result. */
+    gw_net *share;  /* NULL, or an open net: layers with the same weights are used, not copied. It may
+                       be closed before this one. */
+} gw_net_options;
+
+typedef struct gw_net_output {
+    const char *name;
+    int rank; /* of a window, in ONNX's words */
+    int64_t dim[GW_ONNX_MAX_RANK];
+    uint32_t channels, columns; /* of a window, or of a hop */
+    bool pooled;                /* one column a window; stream: one a frame */
+    bool channels_last;         /* "features": run() gives [columns][channels] */
+    uint32_t column_samples;    /* input samples from column to column; 0: not a whole number, or unknown */
+    uint32_t delay_samples;     /* stream: the newest column given by a run stands for the column_samples that
+                                   end so many samples before the end of the hop */
+    uint32_t warmup_columns; /* stream: the first so many since open or reset are not what a window gives */
+    const char *not_streamable; /* NULL: it is; else why not */
+} gw_net_output;
+
 typedef struct gw_net_info {
-    uint32_t n_channels;      /* of the input */
-    uint32_t window_samples;  /* of the input */
-    uint32_t frame_samples;   /* stream mode: a logit for each frame; product of the trunk's strides */
-    uint32_t n_arrival;       /* channels of "arrival"; 0 = the network has none */
-    uint32_t arrival_samples; /* input samples a column of "arrival" */
+    uint32_t n_channels;        /* of the input; merged part: of one detector's features */
+    uint32_t n_detectors;       /* merged part: how many features it takes; else 1 */
+    uint32_t window_samples;    /* of the input (merged part: columns of features) */
+    uint32_t frame_samples;     /* stream: the least hop */
+    uint32_t hop_samples;       /* stream */
+    uint32_t batch;             /* as chosen */
+    uint32_t lookahead_samples; /* stream: the longest delay of an output */
+    uint64_t receptive_samples; /* the most input samples that a column of an output depends on */
+    int n_outputs;
+    const gw_net_output *output;
     uint64_t parameters;
-    double flop_window; /* 2 x multiply-adds of one whole window */
-    double flop_second; /* stream mode, at sample rate `rate_hz` given to open */
+    uint64_t memory_bytes; /* weights left out */
+    double flop;           /* 2 x multiply-adds of one window, or of one hop of one stream */
 } gw_net_info;
 
-typedef enum gw_net_mode { GW_NET_WINDOW, GW_NET_STREAM } gw_net_mode;
+/* For `gwstream model show`. */
+typedef struct gw_net_layer {
+    const char *node, *what; /* what: "conv 7 / 2, tanh" */
+    uint32_t channels, columns;
+    uint64_t parameters;
+    double flop;
+    const char *not_streamable; /* NULL: it is; else why not */
+} gw_net_layer;
 
-/* hop_samples: stream mode, a multiple of frame_samples (0 = one frame); window mode: ignored.
- * GW_ENOTSUP names every operator or property that stands in the way, with its node. The net keeps what
+/* GW_ENOTSUP names every operator or property that stands in the way, with its node. The net keeps what
  * it needs of `m`; m may be freed after open. `k` must outlive the net. */
-int gw_net_open(gw_net **n, const gw_onnx *m, const gw_kernels *k, gw_net_mode mode, uint32_t hop_samples);
+int gw_net_open(gw_net **n, const gw_onnx *m, const gw_kernels *k, const gw_net_options *o);
 const gw_net_info *gw_net_get_info(const gw_net *n);
-
-/* Stream mode. x: [channel][hop], channels `stride` floats apart. logit: [hop / frame]; the k-th belongs
- * to the window that ends (exclusive) with the hop's (k + 1) * frame_samples-th sample. arrival (may be
- * NULL): [n_arrival][hop / arrival_samples]. Values are those of the window evaluation only once
- * window_samples have been seen since open or reset (before that, the past counts as zeros). */
-int gw_net_step(gw_net *n, const float *x, size_t stride, float *logit, float *arrival);
-void gw_net_reset(gw_net *n); /* forget the past */
-
-/* Window mode. x: [channel][window]. logit: [1]; arrival: [n_arrival][window / arrival_samples] or NULL. */
-int gw_net_window(gw_net *n, const float *x, size_t stride, float *logit, float *arrival);
-
+int gw_net_find_output(const gw_net *n, const char *name); /* -1: there is none */
+/* For nets in window mode. They belong to the net. */
+const gw_net_layer *gw_net_layers(const gw_net *n, int *count);
 void gw_net_close(gw_net **n);
+
+typedef struct gw_net_in {
+    /* Whole and trunk: channel c of window (stream) b is at x + b * window_stride + c * channel_stride:
+     * `window_samples` of it, or `hop_samples`. Windows may overlap, so they can lie in a ring. */
+    const float *x;
+    size_t channel_stride, window_stride; /* floats */
+    /* Merged: features[b * n_detectors + d] is detector d's [columns][n_channels], as the trunk gave them. */
+    const float *const *features;
+    uint32_t n_windows; /* window mode: any number; stream: the batch (0 stands for it) */
+} gw_net_in;
+
+/* out[i]: [n_windows][channels][columns] of output i, or NULL where it is not wanted. */
+int gw_net_run(gw_net *n, const gw_net_in *in, float *const *out);
+
+/* Stream mode. Forget the past: of all streams, or of one. The past is zeros then. */
+void gw_net_reset(gw_net *n);
+void gw_net_reset_stream(gw_net *n, uint32_t stream);
+/* All that the streams remember, for a checkpoint. load: GW_EMISMATCH unless saved by a net of the same
+ * model, part, hop and batch. */
+size_t gw_net_state_bytes(const gw_net *n);
+void gw_net_state_save(const gw_net *n, void *to);
+int gw_net_state_load(gw_net *n, const void *from, size_t bytes);
 
 #endif

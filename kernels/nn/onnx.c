@@ -11,13 +11,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MAX_PARTS = 100000, MIN_IR = 3, MAX_IR = 10, MIN_OPSET = 6, MAX_OPSET = 21 };
+enum { MIN_IR = 3, MAX_IR = 10, MIN_OPSET = 1, MAX_OPSET = 21 };
 static const size_t MAX_FILE_BYTES = (size_t)1 << 31;
 
 static int check_count(const gw_onnx_reader *o, const char *what, long n)
 {
-    if (n > MAX_PARTS)
-        return gw_onnx_fail(o, GW_EFORMAT, "%ld %s; at most %d are read", n, what, MAX_PARTS);
+    if (n > GW_ONNX_MAX_PARTS)
+        return gw_onnx_fail(o, GW_EFORMAT, "%ld %s; at most %d are read", n, what, GW_ONNX_MAX_PARTS);
     return GW_OK;
 }
 
@@ -87,10 +87,10 @@ static int read_graph(gw_onnx_reader *o, gw_pb graph)
 
 /* ---- The model ---- */
 
-static int read_opset(gw_onnx_reader *o, gw_pb m)
+int gw_onnx_read_opset(gw_onnx_reader *o, gw_pb m, int64_t *version)
 {
     gw_pb_field f;
-    int64_t version = 0;
+    int64_t v = 0;
     bool ours = true;
     int more;
     while ((more = gw_pb_next(&m, &f)) == 1) {
@@ -98,13 +98,13 @@ static int read_opset(gw_onnx_reader *o, gw_pb m)
             const size_t n = gw_pb_left(f.bytes);
             ours = n == 0 || (n == 7 && memcmp(f.bytes.at, "ai.onnx", 7) == 0);
         } else if (f.number == 2 && f.wire == GW_PB_VARINT) {
-            version = (int64_t)f.value;
+            v = (int64_t)f.value;
         }
     }
     if (more < 0)
         return gw_onnx_broken(o, "the operator set");
     if (ours)
-        o->m.opset = version;
+        *version = v;
     return GW_OK;
 }
 
@@ -132,12 +132,16 @@ static int read_property(gw_onnx_reader *o, gw_pb m, gw_onnx_property *p)
 static int read_model(gw_onnx_reader *o, gw_pb m)
 {
     gw_pb graph, unused;
-    long n_graphs, n_meta;
+    long n_graphs, n_meta, n_functions;
     GW_TRY(gw_onnx_find(o, m, "the file", 7, &graph, &n_graphs));
     GW_TRY(gw_onnx_find(o, m, "the file", 14, &unused, &n_meta));
+    GW_TRY(gw_onnx_find(o, m, "the file", 25, &unused, &n_functions));
+    GW_TRY(check_count(o, "functions", n_functions));
+    gw_onnx_function *function = gw_onnx_take(o, (size_t)n_functions, sizeof *function);
     o->meta = gw_onnx_take(o, (size_t)n_meta, sizeof *o->meta);
-    if (!o->meta)
+    if (!o->meta || !function)
         return o->err;
+    o->m.function = function;
     o->m.producer = "";
     gw_pb_field f;
     while (gw_pb_next(&m, &f) == 1) {
@@ -148,10 +152,15 @@ static int read_model(gw_onnx_reader *o, gw_pb m)
         if (f.number == 2)
             GW_TRY(gw_onnx_take_text(o, f.bytes, &o->m.producer));
         else if (f.number == 8)
-            GW_TRY(read_opset(o, f.bytes));
+            GW_TRY(gw_onnx_read_opset(o, f.bytes, &o->m.opset));
         else if (f.number == 14) {
             GW_TRY(read_property(o, f.bytes, &o->meta[o->n_meta]));
             o->n_meta++;
+        } else if (f.number == 25) {
+            o->part = "function", o->index = o->m.n_functions;
+            GW_TRY(gw_onnx_read_function(o, f.bytes, &function[o->m.n_functions]));
+            o->m.n_functions++;
+            o->part = NULL, o->index = -1;
         }
     }
     if (o->m.ir_version == 0 || n_graphs == 0)
@@ -166,10 +175,11 @@ static int read_model(gw_onnx_reader *o, gw_pb m)
     return read_graph(o, graph);
 }
 
-static void free_reader(gw_onnx_reader *o)
+void gw_onnx_free_reader(gw_onnx_reader *o)
 {
     if (!o)
         return;
+    gw_onnx_release_external(o);
     gw_onnx_release(o);
     free(o->file);
     free(o);
@@ -189,12 +199,23 @@ static int parse(gw_onnx **out, const char *name, const void *data, size_t bytes
     o->m.owned = o;
     o->m.path = name; /* until it has been copied */
     int err = gw_onnx_take_text(o, gw_pb_span(name, strlen(name)), &o->m.path);
+    if (err == GW_OK && file) {
+        const char *slash = strrchr(name, '/');
+        const char *folder = slash ? name : "./";
+        const size_t n = slash ? (size_t)(slash - name) + 1 : 2;
+        char *copy = gw_onnx_take(o, n + 1, 1);
+        if (copy)
+            memcpy(copy, folder, n);
+        else
+            err = o->err;
+        o->folder = copy;
+    }
     if (err == GW_OK && bytes > MAX_FILE_BYTES)
         err = gw_onnx_fail(o, GW_EFORMAT, "more than 2 GiB");
     if (err == GW_OK)
         err = read_model(o, gw_pb_span(data, bytes));
     if (err < 0) {
-        free_reader(o);
+        gw_onnx_free_reader(o);
         return err;
     }
     *out = &o->m;
@@ -251,7 +272,7 @@ void gw_onnx_free(gw_onnx **m)
 {
     if (!*m)
         return;
-    free_reader((*m)->owned);
+    gw_onnx_free_reader((*m)->owned);
     *m = NULL;
 }
 
@@ -262,6 +283,16 @@ const char *gw_onnx_meta(const gw_onnx *m, const char *key)
         if (strcmp(o->meta[i].key, key) == 0)
             return o->meta[i].value;
     return NULL;
+}
+
+bool gw_onnx_meta_at(const gw_onnx *m, int i, const char **key, const char **value)
+{
+    const gw_onnx_reader *o = m->owned;
+    if (i < 0 || i >= o->n_meta)
+        return false;
+    *key = o->meta[i].key;
+    *value = o->meta[i].value;
+    return true;
 }
 
 const gw_onnx_attr *gw_onnx_attr_find(const gw_onnx_node *n, const char *name)

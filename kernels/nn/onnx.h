@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * An ONNX file as it stands: a small hardened protobuf reader over the file in memory. It checks everything
  * it hands out (sizes, ranks, products without overflow, names, order) and runs nothing. Accepts IR 3-10,
- * opset 6-21. Limits: file 2 GiB, 100,000 nodes and initialisers, rank 8, nesting 8. */
+ * opset 1-21 (below 6 operators are read as opset 6 has them). Weights in a file of their own are read from
+ * below the model's folder only. Limits: file 2 GiB, weights beside it 8 GiB, 100,000 nodes and
+ * initialisers, rank 8. What no network needs is passed over: graphs in attributes (If, Loop), lists of
+ * text, training information. */
 #ifndef GW_ONNX_H
 #define GW_ONNX_H
 
 #include "pipeline/error.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -49,7 +53,8 @@ typedef struct gw_onnx_attr {
     const gw_onnx_tensor *t;
     const float *floats;
     const int64_t *ints;
-    int count; /* of floats or ints */
+    int count;        /* of floats or ints */
+    const char *from; /* in a function: the attribute of its call that this one is; else NULL */
 } gw_onnx_attr;
 
 typedef struct gw_onnx_node {
@@ -64,8 +69,18 @@ typedef struct gw_onnx_value { /* a graph input or output */
     const char *name;
     gw_onnx_type type;
     int rank;
-    int64_t dim[GW_ONNX_MAX_RANK]; /* -1 = symbolic */
+    int64_t dim[GW_ONNX_MAX_RANK];        /* -1 = symbolic */
+    const char *symbol[GW_ONNX_MAX_RANK]; /* its name, "" = nameless; NULL where dim is a number */
 } gw_onnx_value;
+
+typedef struct gw_onnx_function { /* an operator that the model defines itself */
+    const char *domain, *name;
+    int64_t opset; /* of the default domain; 0: not said, the model's */
+    int n_in, n_out, n_nodes, n_defaults;
+    const char *const *in, *const *out;
+    const gw_onnx_node *node;     /* in any order */
+    const gw_onnx_attr *defaults; /* attributes that a call may leave out */
+} gw_onnx_function;
 
 typedef struct gw_onnx {
     const char *path;
@@ -75,17 +90,21 @@ typedef struct gw_onnx {
     const gw_onnx_node *node; /* in an order in which every input is made before it is used */
     const gw_onnx_tensor *initialiser;
     const gw_onnx_value *input, *output;
+    int n_functions;
+    const gw_onnx_function *function;
     void *owned;
 } gw_onnx;
 
-/* GW_EMISSING / GW_EACCESS / GW_EFORMAT with file and place. */
+/* GW_EMISSING / GW_EACCESS / GW_EFORMAT with file and place. The same codes for a file of weights. */
 int gw_onnx_load(gw_onnx **m, const char *path);
-/* The same from memory, which must outlive *m (fuzzing, tests). */
+/* The same from memory, which must outlive *m (fuzzing, tests). Weights in another file: GW_ENOTSUP. */
 int gw_onnx_parse(gw_onnx **m, const char *name, const void *data, size_t bytes);
 void gw_onnx_free(gw_onnx **m);
 
 /* metadata_props; NULL when the key is not there. */
 const char *gw_onnx_meta(const gw_onnx *m, const char *key);
+/* The i-th of them in the file's order; false when there are no more. */
+bool gw_onnx_meta_at(const gw_onnx *m, int i, const char **key, const char **value);
 const gw_onnx_attr *gw_onnx_attr_find(const gw_onnx_node *n, const char *name);
 
 #endif

@@ -44,9 +44,10 @@ void *gw_onnx_take(gw_onnx_reader *o, size_t count, size_t bytes)
 {
     if (count == 0)
         count = 1;
-    if (count > MAX_ARENA_BYTES / bytes || o->arena_bytes + count * bytes > MAX_ARENA_BYTES) {
+    const size_t limit = o->arena_limit ? o->arena_limit : MAX_ARENA_BYTES;
+    if (count > limit / bytes || o->arena_bytes + count * bytes > limit) {
         o->err = gw_onnx_fail(o, GW_EFORMAT, "names, attributes and unpacked numbers fill more than %zu MiB",
-                              MAX_ARENA_BYTES >> 20);
+                              limit >> 20);
         return NULL;
     }
     const size_t align = _Alignof(max_align_t), need = (count * bytes + align - 1) / align * align;
@@ -59,8 +60,13 @@ void *gw_onnx_take(gw_onnx_reader *o, size_t count, size_t bytes)
             return NULL;
         }
         c->bytes = room;
-        c->next = o->chunks;
-        o->chunks = c;
+        if (o->chunks && room > CHUNK_BYTES) { /* full at once: the room in the first one is used on */
+            c->next = o->chunks->next;
+            o->chunks->next = c;
+        } else {
+            c->next = o->chunks;
+            o->chunks = c;
+        }
     }
     void *out = c->data + c->used;
     c->used += need;
@@ -216,7 +222,7 @@ int gw_onnx_read_tensor(gw_onnx_reader *o, gw_pb m, gw_onnx_tensor *t)
 {
     gw_pb whole = m, raw = {NULL, NULL};
     gw_pb_field f;
-    bool has_raw = false;
+    bool has_raw = false, external = false;
     int more;
     *t = (gw_onnx_tensor){.name = ""};
     while ((more = gw_pb_next(&m, &f)) == 1) {
@@ -227,11 +233,8 @@ int gw_onnx_read_tensor(gw_onnx_reader *o, gw_pb m, gw_onnx_tensor *t)
         } else if (f.number == 9 && f.wire == GW_PB_BYTES) {
             raw = f.bytes;
             has_raw = true;
-        } else if ((f.number == 14 && f.wire == GW_PB_VARINT && f.value != 0) || f.number == 13) {
-            return gw_onnx_fail(
-                o, GW_ENOTSUP,
-                "tensor '%s' keeps its data in another file; save the model with its weights inside",
-                t->name);
+        } else if (f.number == 14 && f.wire == GW_PB_VARINT) {
+            external = f.value != 0;
         } else if (f.number == 3) {
             return gw_onnx_fail(o, GW_ENOTSUP, "tensor '%s' is stored in segments", t->name);
         }
@@ -266,7 +269,9 @@ int gw_onnx_read_tensor(gw_onnx_reader *o, gw_pb m, gw_onnx_tensor *t)
     if (empty)
         elements = 0;
 
-    if (has_raw) {
+    if (external) {
+        GW_TRY(gw_onnx_read_external(o, whole, t, elements * bytes));
+    } else if (has_raw) {
         t->data = raw.at;
         t->bytes = gw_pb_left(raw);
     } else {
@@ -281,7 +286,7 @@ int gw_onnx_read_tensor(gw_onnx_reader *o, gw_pb m, gw_onnx_tensor *t)
 /* ---- Nodes ---- */
 
 /* *kept is false for an attribute of a kind that gw_onnx_attr has no place for (graphs, lists of text). */
-static int read_attr(gw_onnx_reader *o, gw_pb m, gw_onnx_attr *a, bool *kept)
+int gw_onnx_read_attr(gw_onnx_reader *o, gw_pb m, gw_onnx_attr *a, bool *kept)
 {
     const gw_pb whole = m;
     gw_pb text = {NULL, NULL}, tensor = {NULL, NULL};
@@ -304,6 +309,8 @@ static int read_attr(gw_onnx_reader *o, gw_pb m, gw_onnx_attr *a, bool *kept)
             tensor = f.bytes;
         } else if (f.number == 20 && f.wire == GW_PB_VARINT) {
             type = f.value;
+        } else if (f.number == 21 && f.wire == GW_PB_BYTES) {
+            GW_TRY(gw_onnx_take_text(o, f.bytes, &a->from));
         }
     }
     if (more < 0)
@@ -312,6 +319,8 @@ static int read_attr(gw_onnx_reader *o, gw_pb m, gw_onnx_attr *a, bool *kept)
         return gw_onnx_fail(o, GW_EFORMAT, "an attribute without a name");
     size_t count = 0;
     const void *numbers = NULL;
+    if (a->from) /* its type and value are the call's */
+        return GW_OK;
     switch (type) {
     case GW_ATTR_FLOAT:
         a->type = GW_ATTR_FLOAT;
@@ -384,7 +393,7 @@ int gw_onnx_read_node(gw_onnx_reader *o, gw_pb m, gw_onnx_node *n)
             GW_TRY(gw_onnx_take_text(o, f.bytes, &n->op));
             break;
         case 5:
-            GW_TRY(read_attr(o, f.bytes, &attr[n->n_attr], &kept));
+            GW_TRY(gw_onnx_read_attr(o, f.bytes, &attr[n->n_attr], &kept));
             n->n_attr += kept;
             break;
         case 7:
@@ -415,13 +424,20 @@ static int read_shape(gw_onnx_reader *o, gw_pb m, gw_onnx_value *v)
             continue;
         if (v->rank == GW_ONNX_MAX_RANK)
             return gw_onnx_fail(o, GW_EFORMAT, "'%s' has more than %d dimensions", v->name, GW_ONNX_MAX_RANK);
+        const char **symbol = &v->symbol[v->rank];
         int64_t *dim = &v->dim[v->rank++];
         *dim = -1;
+        *symbol = "";
         gw_pb d = f.bytes;
         gw_pb_field g;
-        while ((more = gw_pb_next(&d, &g)) == 1)
+        while ((more = gw_pb_next(&d, &g)) == 1) {
             if (g.number == 1 && g.wire == GW_PB_VARINT)
                 *dim = (int64_t)g.value;
+            else if (g.number == 2 && g.wire == GW_PB_BYTES)
+                GW_TRY(gw_onnx_take_text(o, g.bytes, symbol));
+        }
+        if (*dim != -1)
+            *symbol = NULL;
         if (more < 0)
             return gw_onnx_broken(o, "a shape");
         if (*dim < -1)

@@ -1,15 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * The plan of a network: which nodes count, what they read, and whether the whole can run as a stream.
- *
- * A stream is exact when each layer's new columns depend only on columns already there: a convolution
- * with span e = dilation * (kernel - 1) + 1 and stride s may be padded on the left by at least e - s and
- * not be read beyond the end. Then each layer keeps pad_left columns of the past where the window has
- * zeros, and the window's result equals the stream's wherever the window's zeros are not seen. `stale`
- * counts the columns where they are seen: ceil((stale + pad_left) / s) from layer to layer. The pooling
- * over the last F frames must lie behind them. */
+ * The plan of a network: which nodes count, what they read, and what goes in and comes out. One node after
+ * the other is planned by plan_ops.c; streams are plan_stream.c's. */
 #include "kernels/nn/plan_build.h"
 
-#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +13,7 @@ typedef struct piece {
     _Alignas(max_align_t) unsigned char data[];
 } piece;
 
-void *gw_plan_take(gw_netplan *p, size_t count, size_t bytes)
+static void *take(void **list, size_t count, size_t bytes)
 {
     if (count == 0)
         count = 1;
@@ -29,20 +22,45 @@ void *gw_plan_take(gw_netplan *p, size_t count, size_t bytes)
         (void)gw_fail(GW_ENOMEM, "no memory for %zu x %zu bytes of a network", count, bytes);
         return NULL;
     }
-    q->next = p->owned;
-    p->owned = q;
+    q->next = *list;
+    *list = q;
     return q->data;
+}
+
+static void drop(void **list)
+{
+    for (piece *q = *list; q;) {
+        piece *next = q->next;
+        free(q);
+        q = next;
+    }
+    *list = NULL;
+}
+
+void *gw_plan_take(gw_netplan *p, size_t count, size_t bytes)
+{
+    return take(&p->owned, count, bytes);
+}
+
+float *gw_plan_take_weights(gw_netplan *p, size_t count)
+{
+    return take(&p->weights, count, sizeof(float));
+}
+
+void gw_netplan_drop_weights(gw_netplan *p)
+{
+    drop(&p->weights);
+    for (int i = 0; i < p->n_steps; i++)
+        if (p->step[i].kind == GW_STEP_CONV)
+            p->step[i].weight = p->step[i].bias = NULL;
 }
 
 void gw_netplan_free(gw_netplan **p)
 {
     if (!*p)
         return;
-    for (piece *q = (*p)->owned; q;) {
-        piece *next = q->next;
-        free(q);
-        q = next;
-    }
+    drop(&(*p)->owned);
+    drop(&(*p)->weights);
     free(*p);
     *p = NULL;
 }
@@ -67,9 +85,9 @@ int gw_plan_problem(gw_build *b, const gw_onnx_node *n, const char *fmt, ...)
     return GW_OK;
 }
 
-static int tell_problems(const gw_build *b, const char *path, const char *how)
+static int tell_problems(const gw_build *b)
 {
-    return gw_fail(GW_ENOTSUP, "%s: the network cannot run%s: %s%s", path, how, b->text,
+    return gw_fail(GW_ENOTSUP, "%s: the network cannot run: %s%s", b->m->path, b->text,
                    strlen(b->text) + 100 > sizeof b->text ? " ... and more" : "");
 }
 
@@ -190,8 +208,8 @@ static int plan_outputs(gw_build *b)
         const gw_value *v = gw_plan_value(b, m->output[i].name);
         if (v->kind != GW_VALUE_ACTIVATION || v->maker < 0)
             return gw_fail(GW_ENOTSUP, "%s: output '%.80s' does not depend on the input", m->path, v->name);
-        gw_netoutput *o = &b->p->output[b->p->n_outputs++];
-        *o = (gw_netoutput){.buffer = v->buffer, .first = v->first, .columns = v->columns, .rank = v->rank};
+        gw_netvalue *o = &b->p->output[b->p->n_outputs++];
+        *o = (gw_netvalue){.buffer = v->buffer, .first = v->first, .columns = v->columns, .rank = v->rank};
         memcpy(o->dim, v->dim, sizeof o->dim);
         char *name = gw_plan_take(b->p, strlen(v->name) + 1, 1);
         if (!name)
@@ -202,28 +220,82 @@ static int plan_outputs(gw_build *b)
     return GW_OK;
 }
 
-static double step_flop(const gw_netplan *p, const gw_netstep *s)
+bool gw_netplan_uses(const gw_netplan *p, int buffer)
+{
+    bool used = buffer == p->input;
+    for (int i = 0; i < p->n_steps; i++)
+        used |= p->step[i].out == buffer;
+    return used;
+}
+
+double gw_netstep_flop(const gw_netplan *p, const gw_netstep *s)
 {
     const double out = (double)s->columns * p->buffer[s->out].channels;
     switch (s->kind) {
-    case GW_STEP_CONV:
-        return 2 * out * (p->buffer[s->in].channels / s->groups) * s->kernel;
+    case GW_STEP_CONV: /* transposed: each input column meets each tap once, whatever zeros the phases add */
+        return s->transposed ? 2 * out * p->buffer[s->in].channels * s->taps
+                             : 2 * out * (p->buffer[s->in].channels / s->groups) * s->kernel;
     case GW_STEP_MEAN:
         return out * s->span;
-    case GW_STEP_ADD:
-    case GW_STEP_MUL:
+    case GW_STEP_POOL:
+        return out * s->kernel;
+    case GW_STEP_NORM:
+        return out * 5;
+    case GW_STEP_COPY:
+        return 0;
+    case GW_STEP_JOIN:
     case GW_STEP_ACT:
         break;
     }
     return out;
 }
 
-static void count_flop(gw_netplan *p)
+static const char *const act_text[] = {"",      ", relu", ", tanh", ", sigmoid",  ", leaky relu",
+                                       ", elu", ", silu", ", gelu", ", softplus", ", clip"};
+
+void gw_netstep_text(const gw_netplan *p, const gw_netstep *s, char *text, size_t n)
 {
-    p->flop = 0;
-    for (int i = 0; i < p->n_steps; i++)
-        p->flop += step_flop(p, &p->step[i]);
+    static const char *const joins[] = {"add", "subtract", "multiply"};
+    char what[96] = "";
+    switch (s->kind) {
+    case GW_STEP_CONV:
+        snprintf(what, sizeof what, "%s %u", s->transposed ? "transposed conv" : "conv", s->taps);
+        const uint32_t stride = s->transposed ? s->phases : s->stride;
+        size_t used = strlen(what);
+        if (stride > 1)
+            snprintf(what + used, sizeof what - used, " / %u", stride);
+        used = strlen(what);
+        if (s->dilation > 1)
+            snprintf(what + used, sizeof what - used, " dilated %u", s->dilation);
+        used = strlen(what);
+        if (s->groups > 1)
+            snprintf(what + used, sizeof what - used, " in %u groups", s->groups);
+        break;
+    case GW_STEP_JOIN:
+        snprintf(what, sizeof what, "%s", joins[s->join]);
+        break;
+    case GW_STEP_ACT:
+        snprintf(text, n, "%s", act_text[s->act.kind] + 2);
+        return;
+    case GW_STEP_MEAN:
+        snprintf(what, sizeof what, "mean of %u columns", s->span);
+        break;
+    case GW_STEP_POOL:
+        snprintf(what, sizeof what, "%s of %u / %u", s->mean ? "mean" : "largest", s->kernel, s->stride);
+        break;
+    case GW_STEP_NORM:
+        snprintf(what, sizeof what, "norm of %u channels in %u groups", p->buffer[s->in].channels, s->groups);
+        break;
+    case GW_STEP_COPY:
+        snprintf(what, sizeof what, "copy");
+        break;
+    }
+    const bool sum = s->in2 >= 0 && (s->kind == GW_STEP_CONV || s->kind == GW_STEP_NORM);
+    snprintf(text, n, "%s%s%s", what, sum ? ", sum" : "", act_text[s->act.kind]);
 }
+
+/* Far above any network; what is done for each step and each other one stays quick. */
+enum { MAX_STEPS = 1 << 13 };
 
 static int build(gw_build *b)
 {
@@ -231,14 +303,21 @@ static int build(gw_build *b)
     GW_TRY(name_values(b));
     mark_live(b);
     for (int i = 0; i < m->n_nodes; i++)
-        if (is_live(b, &m->node[i]) && (m->node[i].domain[0] != '\0' || !gw_plan_knows(m->node[i].op)))
+        if (is_live(b, &m->node[i]) && !gw_plan_knows(&m->node[i]))
             (void)gw_plan_problem(b, &m->node[i], "operator not supported");
     if (b->problems)
-        return tell_problems(b, m->path, "");
+        return tell_problems(b);
 
-    /* A node makes at most one step and one buffer. */
-    b->p->step = gw_plan_take(b->p, (size_t)m->n_nodes, sizeof *b->p->step);
-    b->p->buffer = gw_plan_take(b->p, (size_t)m->n_nodes + 1, sizeof *b->p->buffer);
+    /* A node makes at most a step for each input, one of its own, and a buffer for each. */
+    size_t most = 1;
+    for (int i = 0; i < m->n_nodes; i++)
+        most += 1 + (size_t)m->node[i].n_in;
+    if (most > MAX_STEPS)
+        return gw_fail(GW_ENOTSUP, "%s: the network has %zu steps or more; the limit is %d", m->path, most,
+                       MAX_STEPS);
+    b->p->step = gw_plan_take(b->p, most, sizeof *b->p->step);
+    b->p->buffer = gw_plan_take(b->p, most, sizeof *b->p->buffer);
+    b->p->n_detectors = 1;
     if (!b->p->step || !b->p->buffer)
         return GW_ENOMEM;
     GW_TRY(plan_input(b));
@@ -246,9 +325,10 @@ static int build(gw_build *b)
         if (is_live(b, &m->node[i]))
             GW_TRY(gw_plan_node(b, &m->node[i]));
     if (b->problems)
-        return tell_problems(b, m->path, "");
+        return tell_problems(b);
     GW_TRY(plan_outputs(b));
-    count_flop(b->p);
+    for (int i = 0; i < b->p->n_steps; i++)
+        b->p->flop += gw_netstep_flop(b->p, &b->p->step[i]);
     return GW_OK;
 }
 
@@ -271,117 +351,4 @@ int gw_netplan_window(gw_netplan **out, const gw_onnx *m)
         gw_netplan_free(&p);
     *out = p;
     return err;
-}
-
-/* ---- The stream ---- */
-
-static void cannot(gw_build *b, const char *node, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-static void cannot(gw_build *b, const char *node, const char *fmt, ...)
-{
-    char why[200], what[400];
-    va_list args;
-    va_start(args, fmt);
-    vsnprintf(why, sizeof why, fmt, args);
-    va_end(args);
-    snprintf(what, sizeof what, "'%.60s' %s", node, why);
-    add_problem(b, what);
-}
-
-static bool whole(const gw_netplan *p, int buffer, uint32_t first, uint32_t columns)
-{
-    return first == 0 && columns == p->buffer[buffer].columns;
-}
-
-static void check_step(gw_build *b, const gw_netstep *s)
-{
-    gw_netplan *p = b->p;
-    gw_netbuffer *in = &p->buffer[s->in];
-    const uint64_t span = (uint64_t)s->dilation * (s->kernel - 1) + 1;
-    switch (s->kind) {
-    case GW_STEP_CONV:
-        if (in->pooled ? s->kernel != 1 || s->stride != 1 || s->pad_left != 0
-                       : (uint64_t)s->columns * s->stride != in->columns || s->first != 0)
-            cannot(b, s->node, "does not make one column of each %u", s->stride);
-        else if (s->pad_right > 0 || s->pad_left + s->stride < span)
-            cannot(b, s->node, "looks ahead: pad it on the left by %lld and not on the right",
-                   (long long)span - s->stride);
-        break;
-    case GW_STEP_MEAN:
-        if (s->first + s->span != in->columns)
-            cannot(b, s->node, "does not pool up to the end of the window");
-        else if (in->stale > s->first)
-            cannot(b, s->node, "pools the last %u of %u frames, but the first %u see the padding", s->span,
-                   in->columns, in->stale);
-        if (p->frame_samples != 0 && p->frame_samples != in->samples)
-            cannot(b, s->node, "pools frames of %u samples, another node frames of %u", in->samples,
-                   p->frame_samples);
-        p->frame_samples = in->samples;
-        break;
-    case GW_STEP_ADD:
-    case GW_STEP_MUL:
-    case GW_STEP_ACT:
-        if (!whole(p, s->in, s->first, s->columns) ||
-            (s->in2 >= 0 && !whole(p, s->in2, s->first2, s->columns)))
-            cannot(b, s->node, "works on a part of the window");
-        break;
-    }
-}
-
-int gw_netplan_stream(gw_netplan *p, const char *path, uint32_t hop_samples)
-{
-    gw_build *b = calloc(1, sizeof *b);
-    if (!b)
-        return gw_fail(GW_ENOMEM, "%s: no memory", path);
-    b->p = p;
-    for (int i = 0; i < p->n_steps; i++)
-        check_step(b, &p->step[i]);
-    for (int i = 0; i < p->n_outputs; i++) {
-        const gw_netoutput *o = &p->output[i];
-        const gw_netbuffer *at = &p->buffer[o->buffer];
-        if (strcmp(o->name, "logit") == 0 && !at->pooled)
-            cannot(b, o->name, "is not pooled over time");
-        else if (strcmp(o->name, "logit") != 0 && (at->pooled || !whole(p, o->buffer, o->first, o->columns)))
-            cannot(b, o->name, "is not a series over the whole window");
-        else if (at->stale >= at->columns)
-            cannot(b, o->name, "sees the padding in every column");
-    }
-    const int err = b->problems ? tell_problems(b, path, " as a stream") : GW_OK;
-    free(b);
-    if (err < 0)
-        return err;
-
-    if (p->frame_samples == 0)
-        return gw_fail(GW_ENOTSUP, "%s: the network does not pool over time, so it has no frames", path);
-    if (p->window_samples % p->frame_samples != 0)
-        return gw_fail(GW_ENOTSUP, "%s: the window of %u samples is not a whole number of frames of %u", path,
-                       p->window_samples, p->frame_samples);
-    const uint32_t hop = hop_samples ? hop_samples : p->frame_samples;
-    if (hop % p->frame_samples != 0 || hop > 1u << 24)
-        return gw_fail(GW_ERANGE, "%s: a hop of %u samples is not a multiple of the frame of %u", path, hop,
-                       p->frame_samples);
-    for (int i = 0; i < p->n_buffers; i++) {
-        gw_netbuffer *at = &p->buffer[i];
-        if (at->columns == 0)
-            continue;
-        const uint32_t samples = at->pooled ? p->frame_samples : at->samples;
-        if (hop % samples != 0)
-            return gw_fail(GW_ENOTSUP, "%s: the network has columns of %u samples in frames of %u", path,
-                           samples, p->frame_samples);
-        at->columns = hop / samples;
-        at->after = 0;
-    }
-    for (int i = 0; i < p->n_steps; i++) {
-        gw_netstep *s = &p->step[i];
-        gw_netbuffer *in = &p->buffer[s->in];
-        s->first = s->first2 = 0;
-        s->columns = p->buffer[s->out].columns;
-        if (s->kind == GW_STEP_MEAN && in->before < s->span - 1)
-            in->before = s->span - 1;
-    }
-    for (int i = 0; i < p->n_outputs; i++) {
-        p->output[i].first = 0;
-        p->output[i].columns = p->buffer[p->output[i].buffer].columns;
-    }
-    count_flop(p);
-    return GW_OK;
 }

@@ -20,7 +20,9 @@ int gw_plan_op_slice(gw_build *b, const gw_onnx_node *n)
     const int n_axis = gw_plan_ints(b, n, "axes", 3, axis), n_step = gw_plan_ints(b, n, "steps", 4, step);
     if (count < 1 || n_end != count || (n_axis != 0 && n_axis != count) || (n_step != 0 && n_step != count))
         return gw_plan_problem(b, n, "starts, ends, axes or steps that are not constant or do not match");
-    int64_t from = 0, to = x->columns;
+    int64_t from = 0, to = x->columns, low = 0, high = gw_plan_at(b, x)->channels;
+    if (x->flat || x->zeros_left || x->zeros_right)
+        return gw_plan_problem(b, n, "a cut of what is no series");
     for (int i = 0; i < count; i++) {
         const int64_t a = axis[i] < 0 ? axis[i] + x->rank : axis[i];
         if (a < 0 || a >= x->rank || step[i] != 1)
@@ -35,9 +37,24 @@ int gw_plan_op_slice(gw_build *b, const gw_onnx_node *n)
         if (a == 2 && x->rank == 3) {
             from = lo;
             to = hi;
+        } else if (a == 1) {
+            low = lo;
+            high = hi;
         } else if (lo != 0 || hi != size) {
-            return gw_plan_problem(b, n, "a cut in anything but time");
+            return gw_plan_problem(b, n, "a cut in the batch");
         }
+    }
+    if (high - low < gw_plan_at(b, x)->channels) {
+        gw_netstep *s = gw_plan_add_step(b, n, GW_STEP_COPY, x);
+        if (!s)
+            return GW_ENOMEM;
+        s->at += (int32_t)from;
+        s->from = (uint32_t)low;
+        s->channels = (uint32_t)(high - low);
+        GW_TRY(gw_plan_make_output(b, n, s, high - low, to - from));
+        b->p->buffer[s->out].mixed = true; /* not a part of each detector */
+        gw_plan_value(b, n->out[0])->rank = x->rank;
+        return GW_OK;
     }
     gw_value *v = gw_plan_alias(b, n, x);
     v->first += (uint32_t)from;
@@ -47,20 +64,25 @@ int gw_plan_op_slice(gw_build *b, const gw_onnx_node *n)
     return GW_OK;
 }
 
+/* The mean over time. keep: the axes that were averaged stay, as 1. */
 static int pool(gw_build *b, const gw_onnx_node *n, bool keep)
 {
     const gw_value *x = gw_plan_input(b, n, 0);
-    if (x->rank != 3 || gw_plan_at(b, x)->pooled)
+    if (x->rank < 3 || x->flat || gw_plan_at(b, x)->pooled)
         return gw_plan_problem(b, n, "input that is not a series [1, channels, columns]");
     gw_netstep *s = gw_plan_add_step(b, n, GW_STEP_MEAN, x);
     if (!s)
         return GW_ENOMEM;
     s->span = x->columns;
     GW_TRY(gw_plan_make_output(b, n, s, gw_plan_at(b, x)->channels, 1));
+    const uint32_t samples = b->p->buffer[s->in].samples, all = samples ? b->p->window_samples / samples : 0;
+    s->tail = all > x->first + x->columns ? all - x->first - x->columns : 0;
     b->p->buffer[s->out].pooled = true;
-    b->p->buffer[s->out].samples = 0;
     b->p->buffer[s->out].stale = 0;
-    gw_plan_value(b, n->out[0])->rank = keep ? 3 : 2;
+    gw_value *v = gw_plan_value(b, n->out[0]);
+    v->rank = keep ? x->rank : 2;
+    for (int i = 2; i < v->rank; i++)
+        v->dim[i] = 1;
     return GW_OK;
 }
 
@@ -71,11 +93,19 @@ int gw_plan_op_pool(gw_build *b, const gw_onnx_node *n)
 
 int gw_plan_op_mean(gw_build *b, const gw_onnx_node *n)
 {
+    const gw_value *x = gw_plan_input(b, n, 0);
     int64_t axes[8];
     const int count = gw_plan_ints(b, n, "axes", 1, axes);
-    if (count != 1 || (axes[0] != -1 && axes[0] != 2))
+    const bool keep = gw_plan_attr_int(n, "keepdims", 1) != 0;
+    bool time = false, other = count < 1;
+    for (int i = 0; i < count; i++) {
+        const int64_t a = axes[i] < 0 ? axes[i] + x->rank : axes[i];
+        time |= a >= 2 && a < x->rank && x->dim[a] == x->columns;
+        other |= a < 2 || a >= x->rank;
+    }
+    if (!time || other || (!keep && count != x->rank - 2))
         return gw_plan_problem(b, n, "a mean over anything but time");
-    return pool(b, n, gw_plan_attr_int(n, "keepdims", 1) != 0);
+    return pool(b, n, keep);
 }
 
 /* ---- Shapes: only where nothing moves in memory ---- */
@@ -84,13 +114,19 @@ static int reshape(gw_build *b, const gw_onnx_node *n, const gw_value *x, int ra
 {
     const bool same = rank == x->rank && memcmp(dim, x->dim, (size_t)rank * sizeof *dim) == 0;
     const int64_t channels = gw_plan_at(b, x)->channels;
-    const bool vector =
-        x->columns == 1 &&
-        ((rank == 1 && dim[0] == channels) ||
-         (rank >= 2 && rank <= 3 && dim[0] == 1 && dim[1] == channels && (rank == 2 || dim[2] == 1)));
-    if (!same && !vector)
+    const bool flat = x->columns > 1 && rank == 2 && dim[0] == 1 && dim[1] == channels * x->columns;
+    bool series = x->columns > 1 && rank >= 3 && dim[0] == 1 && dim[1] == channels; /* with more axes of 1 */
+    for (int i = 2, found = 0; i < rank; i++) {
+        found += dim[i] == x->columns;
+        series = series && (dim[i] == 1 || dim[i] == x->columns) && found <= 1;
+    }
+    const bool vector = x->columns == 1 && ((rank == 1 && dim[0] == channels) ||
+                                            (rank >= 2 && rank <= 4 && dim[0] == 1 && dim[1] == channels &&
+                                             (rank < 3 || dim[2] == 1) && (rank < 4 || dim[3] == 1)));
+    if (!same && !vector && !flat && !series)
         return gw_plan_problem(b, n, "a change of shape that moves data (pool over time before it)");
     gw_value *v = gw_plan_alias(b, n, x);
+    v->flat = flat || (same && x->flat);
     v->rank = rank;
     memcpy(v->dim, dim, (size_t)rank * sizeof *dim);
     return GW_OK;

@@ -128,11 +128,27 @@ static void multiply_add(const double *a, const double *b, double *sum, size_t n
     }
 }
 
+static void log_all(double *x, size_t n)
+{
+    for (size_t k = 0; k < n; k++)
+        x[k] = log(x[k]);
+}
+
+static void exp_all(gw_complex *z, size_t n)
+{
+    for (size_t k = 0; k < n; k++) {
+        const double size = exp(z[k].re), angle = z[k].im;
+        z[k] = (gw_complex){size * cos(angle), size * sin(angle)};
+    }
+}
+
 void gw_spectrum_ref(gw_spectrum_ops *ops)
 {
     *ops = (gw_spectrum_ops){.fft_new = fft_new,
                              .fft_destroy = fft_destroy,
                              .fft_forward = fft_forward,
                              .fft_inverse = fft_inverse,
-                             .multiply_add = multiply_add};
+                             .multiply_add = multiply_add,
+                             .log = log_all,
+                             .exp = exp_all};
 }

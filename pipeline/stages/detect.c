@@ -52,6 +52,8 @@ typedef struct detect {
     gw_kernels kernels;
     gw_net *net;
     gw_candidate *cluster;
+    float **out; /* [the network's outputs]: of these two, the others are not wanted */
+    int logit_out, arrival_out;
     uint32_t columns; /* of arrival scores, a frame */
     float *x;         /* [N][hop] */
     float *logit;     /* [frames] */
@@ -185,7 +187,10 @@ static int plan(void *self, gw_plan *p)
 
 /* ---- open, close ---- */
 
-/* The network, once ready to run, must be what the file's metadata promised. */
+/* The network, once ready to run, must be what the file's metadata promised, with the outputs
+ *   "logit"    [1, 1]                    the raw ranking logit of the window
+ *   "arrival"  [1, detectors, columns]   optional: a score for each column of window / columns samples:
+ *                                        log-probability (unnormalised) that the signal arrives there */
 static int check_net(detect *d)
 {
     const gw_net_info *i = gw_net_get_info(d->net);
@@ -196,12 +201,24 @@ static int check_net(detect *d)
                        ", its metadata say %d x %" PRIu32 " in frames of %" PRIu32,
                        d->path, i->n_channels, i->window_samples, i->frame_samples, N, m->window_samples,
                        m->hop_samples);
-    if (i->n_arrival && (i->n_arrival != N || !i->arrival_samples || m->hop_samples % i->arrival_samples))
+    d->logit_out = gw_net_find_output(d->net, "logit");
+    d->arrival_out = gw_net_find_output(d->net, "arrival");
+    const gw_net_output *logit = d->logit_out < 0 ? NULL : &i->output[d->logit_out];
+    if (!logit || !logit->pooled || logit->channels != 1 || logit->columns != d->frames)
+        return gw_fail(GW_EMISMATCH, "%s: the network has no output 'logit' [1, 1] that pools over time",
+                       d->path);
+    d->columns = 0;
+    if (d->arrival_out < 0)
+        return GW_OK;
+    const gw_net_output *a = &i->output[d->arrival_out];
+    if (a->pooled || a->channels != N || !a->column_samples || m->hop_samples % a->column_samples ||
+        a->delay_samples)
         return gw_fail(GW_EMISMATCH,
-                       "%s: output 'arrival' has %" PRIu32 " rows and columns of %" PRIu32
-                       " samples, want %d rows and whole columns in a frame of %" PRIu32,
-                       d->path, i->n_arrival, i->arrival_samples, N, m->hop_samples);
-    d->columns = i->n_arrival ? m->hop_samples / i->arrival_samples : 0;
+                       "%s: output 'arrival' has %" PRIu32 " rows, columns of %" PRIu32
+                       " samples and a delay of %" PRIu32
+                       ", want %d rows and whole columns in a frame of %" PRIu32 " without delay",
+                       d->path, a->channels, a->column_samples, a->delay_samples, N, m->hop_samples);
+    d->columns = m->hop_samples / a->column_samples;
     return GW_OK;
 }
 
@@ -230,15 +247,20 @@ static int open_stage(void *self, gw_env *env)
     d->env = env;
     const uint32_t hop = d->frames * d->model.hop_samples;
     GW_TRY(gw_kernels_init(&d->kernels, GW_KERNELS_CUDA));
-    GW_TRY(gw_net_open(&d->net, d->onnx, &d->kernels, GW_NET_STREAM, hop));
+    GW_TRY(gw_net_open(&d->net, d->onnx, &d->kernels,
+                       &(gw_net_options){.mode = GW_NET_STREAM, .hop_samples = hop}));
     gw_onnx_free(&d->onnx);
     GW_TRY(check_net(d));
     GW_TRY(open_cluster(d));
     d->x = calloc((size_t)N * hop, sizeof *d->x);
     d->logit = calloc(d->frames, sizeof *d->logit);
     d->arrival = calloc((size_t)N * d->frames * (d->columns ? d->columns : 1), sizeof *d->arrival);
-    if (!d->x || !d->logit || !d->arrival)
+    d->out = calloc((size_t)gw_net_get_info(d->net)->n_outputs, sizeof(float *));
+    if (!d->x || !d->logit || !d->arrival || !d->out)
         return gw_fail(GW_ENOMEM, "buffers for %" PRIu32 " frames", d->frames);
+    d->out[d->logit_out] = d->logit;
+    if (d->columns)
+        d->out[d->arrival_out] = d->arrival;
     if (sodium_init() < 0)
         return gw_fail(GW_ESYSTEM, "libsodium cannot start");
     return GW_OK;
@@ -253,7 +275,9 @@ static void close_stage(void *self)
     free(d->x);
     free(d->logit);
     free(d->arrival);
+    free(d->out);
     d->x = d->logit = d->arrival = NULL;
+    d->out = NULL;
 }
 
 /* ---- events ---- */
@@ -366,7 +390,7 @@ static int step(void *self, const gw_view *in, gw_out *out)
         GW_TRY(forget(d));
         return lose(d, in, out, GW_GAP_QUALITY);
     }
-    GW_TRY(gw_net_step(d->net, d->x, hop, d->logit, d->columns ? d->arrival : NULL));
+    GW_TRY(gw_net_run(d->net, &(gw_net_in){.x = d->x, .channel_stride = hop}, d->out));
 
     /* Frames count once the network has seen a whole window, the statistic once the box is full. */
     const int64_t window = m->window_samples / m->hop_samples, need = window + m->smoothing_frames - 1;

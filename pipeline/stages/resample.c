@@ -2,7 +2,8 @@
  * kind: resample. Brings a stream down to `rate` (default 2048Hz) by a whole factor; an equal rate passes
  * through. Output sample n lies exactly at the time of input sample n * factor: the filter is symmetric,
  * and its reach (kernels/fir.h) is look-ahead, declared as delay. Each output is one sum over the same
- * input samples whatever the blocks are, so the result does not depend on them. Float64 out. */
+ * input samples whatever the blocks are, so the result does not depend on them. Float64 out. A channel that
+ * is absent from a block is absent where the filter would have reached into it; the others go on. */
 #include "kernels/kernels.h"
 #include "pipeline/stage.h"
 #include "pipeline/stages/marks.h"
@@ -10,6 +11,12 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* Input samples of a channel that are missing, [from, to): one span, for two that one filter reaches are
+ * as good as one. */
+typedef struct span {
+    int64_t from, to;
+} span;
 
 typedef struct resample {
     gw_rate rate;
@@ -20,6 +27,7 @@ typedef struct resample {
     double *held; /* [channel][capacity]: input samples base .. base + n_held */
     size_t capacity, n_held;
     int64_t base, next; /* next: the output sample that comes next */
+    span *missing;      /* [channel] */
     bool begun;
     gw_marks marks;
 } resample;
@@ -67,7 +75,8 @@ static int open(void *self, gw_env *env)
     GW_TRY(gw_kernels_init(&r->kernels, GW_KERNELS_CUDA));
     r->taps = calloc(2 * (size_t)r->half + 1, sizeof *r->taps);
     r->held = calloc(r->capacity * r->in.n_channels, sizeof *r->held);
-    if (!r->taps || !r->held)
+    r->missing = calloc(r->in.n_channels, sizeof *r->missing);
+    if (!r->taps || !r->held || !r->missing)
         return gw_fail(GW_ENOMEM, "resample of %" PRIu32 " channels", r->in.n_channels);
     if (r->factor > 1)
         gw_fir_lowpass(r->factor, r->taps);
@@ -84,14 +93,26 @@ static void begin(resample *r, int64_t sample0)
     r->base = sample0;
     r->n_held = 0;
     r->next = (sample0 + r->half + r->factor - 1) / r->factor;
+    memset(r->missing, 0, r->in.n_channels * sizeof *r->missing);
     gw_marks_clear(&r->marks);
+}
+
+/* The block lacks the channel; `need`: the first input sample that outputs to come look at. */
+static void miss(span *m, int64_t from, int64_t to, int64_t need)
+{
+    if (m->to <= need)
+        m->from = from;
+    m->to = to;
 }
 
 static void append(resample *r, const gw_view *in)
 {
     for (uint32_t c = 0; c < in->n_channels; c++) {
         double *to = r->held + c * r->capacity + r->n_held;
-        if (r->in.dtype == GW_F64) {
+        if (!gw_present(in->presence, c)) {
+            memset(to, 0, in->n_samples * sizeof *to);
+            miss(&r->missing[c], in->sample0, in->sample0 + in->n_samples, r->next * r->factor - r->half);
+        } else if (r->in.dtype == GW_F64) {
             memcpy(to, (const double *)in->data + c * in->stride, in->n_samples * sizeof *to);
         } else {
             const float *from = (const float *)in->data + c * in->stride;
@@ -133,13 +154,28 @@ static int step(void *self, const gw_view *in, gw_out *out)
     if (count == 0)
         return GW_OK;
     const uint32_t n = (uint32_t)count;
-    for (uint32_t c = 0; c < r->in.n_channels; c++)
+    const int64_t from = r->next * r->factor - r->half, to = (r->next + n - 1) * r->factor + r->half + 1;
+    uint32_t here = 0;
+    for (uint32_t c = 0; c < r->in.n_channels; c++) {
+        double *y = (double *)out->data + (size_t)c * n;
+        if (r->missing[c].from < to && r->missing[c].to > from) {
+            out->presence[c / 8] &= (uint8_t) ~(1u << c % 8);
+            memset(y, 0, n * sizeof *y);
+            continue;
+        }
+        here++;
         r->kernels.fir.decimate(r->taps, 2 * r->half + 1, r->factor,
-                                r->held + c * r->capacity + (r->next * r->factor - r->half - r->base),
-                                (double *)out->data + (size_t)c * n, n);
-    out->n_samples = n;
-    out->sample0 = r->next;
-    gw_marks_take(&r->marks, r->next * r->factor, (r->next + n) * r->factor, &out->dq, &out->flags);
+                                r->held + c * r->capacity + (from - r->base), y, n);
+    }
+    if (here) {
+        out->n_samples = n;
+        out->sample0 = r->next;
+        gw_marks_take(&r->marks, r->next * r->factor, (r->next + n) * r->factor, &out->dq, &out->flags);
+    } else {
+        out->lost = true;
+        out->lost_until = r->next + n;
+        out->reason = GW_GAP_ABSENT;
+    }
     r->next += n;
     trim(r);
     return GW_OK;
@@ -159,13 +195,16 @@ static void close_stage(void *self)
     resample *r = self;
     free(r->taps);
     free(r->held);
+    free(r->missing);
     r->taps = r->held = NULL;
+    r->missing = NULL;
 }
 
 const gw_kind gw_kind_resample = {.kind = "resample",
                                   .help = "bring streams down to one sample rate by a whole factor",
                                   .role = GW_STAGE,
                                   .per_stream = true,
+                                  .takes_presence = true,
                                   .state_size = sizeof(resample),
                                   .configure = configure,
                                   .plan = plan,

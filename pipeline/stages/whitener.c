@@ -6,6 +6,7 @@
 #include "kernels/psd.h"
 #include "kernels/whitening.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -133,10 +134,67 @@ const double *gw_whitener_taps(const gw_whitener *w)
     return w->has_taps ? w->taps : NULL;
 }
 
+const double *gw_whitener_psd(const gw_whitener *w)
+{
+    return w->has_taps ? w->spectrum : NULL;
+}
+
 uint32_t gw_whitener_segments(const gw_whitener *w)
 {
     return gw_psd_segments(w->psd);
 }
+
+const double *gw_whitener_past(const gw_whitener *w, uint32_t samples)
+{
+    const uint32_t ticks = (samples + w->tick - 1) / w->tick;
+    for (uint32_t t = 1; t <= ticks; t++)
+        if (t > w->n_past || w->state[w->n_past - t] != TICK_GOOD)
+            return NULL;
+    return w->past + w->grid - samples;
+}
+
+/* -- checkpoint -------------------------------------------------------------------------------------- */
+
+/* A power of two that brings the middle of the spectrum near 1, so that all of it is at home in a float. */
+static double scale_of(const double *psd, uint32_t bins)
+{
+    int exponent = 0;
+    (void)frexp(psd[bins / 2], &exponent);
+    return ldexp(1, -exponent / 2);
+}
+
+uint32_t gw_whitener_save(const gw_whitener *w, float *rows, double *taps, double *scale)
+{
+    const uint32_t bins = w->tick + 1;
+    if (!w->has_taps)
+        return 0;
+    const uint32_t n = gw_psd_segments(w->psd);
+    *scale = scale_of(w->spectrum, bins);
+    for (uint32_t i = 0; i < n; i++) {
+        const double *power = gw_psd_held(w->psd, i);
+        for (uint32_t k = 0; k < bins; k++) {
+            const double p = power[k] * *scale * *scale;
+            rows[(size_t)i * bins + k] = (float)fmin(p, (double)FLT_MAX);
+        }
+    }
+    memcpy(taps, w->taps, w->shape.n_taps * sizeof *taps);
+    return n;
+}
+
+void gw_whitener_restore(gw_whitener *w, uint32_t segments, const float *rows, const double *taps,
+                         double scale)
+{
+    const uint32_t bins = w->tick + 1;
+    for (uint32_t i = 0; i < segments; i++) {
+        for (uint32_t k = 0; k < bins; k++)
+            w->spectrum[k] = (double)rows[(size_t)i * bins + k] / scale / scale;
+        gw_psd_put(w->psd, w->spectrum);
+    }
+    memcpy(w->taps, taps, w->shape.n_taps * sizeof *taps);
+    w->has_taps = segments > 0 && gw_psd_estimate(w->psd, w->spectrum) == GW_OK;
+}
+
+/* -- learning ---------------------------------------------------------------------------------------- */
 
 void gw_whitener_loud(gw_whitener *w)
 {

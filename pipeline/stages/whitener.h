@@ -46,8 +46,20 @@ gw_whitener_news gw_whitener_feed(gw_whitener *w, int64_t sample0, const double 
 /* The tick fed last holds something far above the noise: it stays out of PSD and gain. */
 void gw_whitener_loud(gw_whitener *w);
 
-const double *gw_whitener_taps(const gw_whitener *w);  /* [n_taps]; NULL before the first filter */
-uint32_t gw_whitener_segments(const gw_whitener *w);   /* in the PSD */
+const double *gw_whitener_taps(const gw_whitener *w); /* [n_taps]; NULL before the first filter */
+/* [segment_samples / 2 + 1]: the one-sided PSD from which the taps were made; NULL before the first filter */
+const double *gw_whitener_psd(const gw_whitener *w);
+uint32_t gw_whitener_segments(const gw_whitener *w); /* in the PSD */
+/* The newest samples of whole ticks, up to 16 s; NULL where not all of those ticks were good. */
+const double *gw_whitener_past(const gw_whitener *w, uint32_t samples);
 size_t gw_whitener_memory(const gw_whitener_shape *s); /* bytes, roughly */
+
+/* What was learnt, for a checkpoint: the PSD's segments times *scale squared, oldest first, and the taps.
+ * rows[max_segments][segment_samples / 2 + 1], taps[n_taps]. Returns how many segments; 0: no filter yet. */
+uint32_t gw_whitener_save(const gw_whitener *w, float *rows, double *taps, double *scale);
+/* Into a whitener that has learnt nothing. The filter is good at once; the gain of the next is measured when
+ * the past of this run is long enough for it. */
+void gw_whitener_restore(gw_whitener *w, uint32_t segments, const float *rows, const double *taps,
+                         double scale);
 
 #endif

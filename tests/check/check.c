@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * The kernel harness: see check.h. Linked with one check_<family>.c to make one test program. */
 #include "tests/check/check.h"
-#include "tests/check/limit.h"
+#include "kernels/limit.h"
+#ifdef GW_HAVE_CUDA
+#include "kernels/cuda/cuda.h"
+#endif
 
 #include <inttypes.h>
 #include <math.h>
@@ -428,6 +431,10 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof levels / sizeof *levels; i++) {
         if (gw_kernels_init(&cand, levels[i].level) < 0)
             give_up(gw_err_detail());
+#ifdef GW_HAVE_CUDA
+        if (levels[i].level == GW_KERNELS_CUDA)
+            gw_kernels_cuda_all(&cand);
+#endif
         c->level = levels[i].name;
         gw_check_suite.run(c, &ref, &cand);
         end_op(c);

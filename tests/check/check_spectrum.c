@@ -119,6 +119,80 @@ static void check_multiply_add(gw_check *c, const gw_spectrum_ops *ref, const gw
     }
 }
 
+typedef struct elementary_call {
+    const gw_spectrum_ops *ops;
+    double *x;
+    size_t n;
+} elementary_call;
+
+static void run_log(void *arg)
+{
+    const elementary_call *k = arg;
+    k->ops->log(k->x, k->n);
+    for (size_t i = 0; i < k->n; i++)
+        k->x[i] = 2 + (double)i;
+}
+
+static void run_exp(void *arg)
+{
+    const elementary_call *k = arg;
+    k->ops->exp((gw_complex *)k->x, k->n / 2);
+    for (size_t i = 0; i < k->n; i++)
+        k->x[i] = 0.01 * (double)i;
+}
+
+/* Squares of amplitudes of all sizes, near 1 in particular. */
+static void check_log(gw_check *c, const gw_spectrum_ops *ref, const gw_spectrum_ops *cand)
+{
+    for (size_t n = 1; n < 3000; n = n < 20 ? n + 1 : 7 * n) {
+        double *want = gw_check_buffer(c, n * sizeof(double), 0),
+               *got = gw_check_buffer(c, n * sizeof(double), 8);
+        for (size_t k = 0; k < n; k++) {
+            const double x = gw_check_normal(c);
+            want[k] = k % 3 == 0 ? 1 + 1e-3 * x : k % 3 == 1 ? exp(200 * x) : 0x1p-1022 * (1 + fabs(x));
+        }
+        memcpy(got, want, n * sizeof *got);
+        ref->log(want, n);
+        cand->log(got, n);
+        double worst = 0;
+        for (size_t k = 0; k < n; k++)
+            worst = fmax(worst, fabs(got[k] - want[k]) / (1e-15 * (fabs(want[k]) + 1)));
+        gw_check_that(c, worst <= 1, "log of %zu: %.3g of the bound", n, worst);
+        elementary_call x = {ref, want, n}, y = {cand, got, n};
+        if (n > 500)
+            gw_check_bench(c, "log", 0, 16.0 * (double)n, run_log, &x, run_log, &y);
+        gw_check_release(c);
+    }
+}
+
+static void check_exp(gw_check *c, const gw_spectrum_ops *ref, const gw_spectrum_ops *cand)
+{
+    for (size_t n = 1; n < 3000; n = n < 20 ? n + 1 : 7 * n) {
+        double *want = gw_check_buffer(c, 2 * n * sizeof(double), 0),
+               *got = gw_check_buffer(c, 2 * n * sizeof(double), 8);
+        for (size_t k = 0; k < n; k++) {
+            const double x = gw_check_normal(c), y = gw_check_normal(c);
+            want[2 * k] = fmax(-690, fmin(690, k % 2 ? x : 150 * x));
+            want[2 * k + 1] = k % 5 == 0   ? 0
+                              : k % 5 == 1 ? 2e4 * y
+                              : k % 5 == 2 ? M_PI / 4 * (double)(k % 17)
+                                           : 3 * y;
+        }
+        memcpy(got, want, 2 * n * sizeof *got);
+        ref->exp((gw_complex *)want, n);
+        cand->exp((gw_complex *)got, n);
+        double worst = 0;
+        for (size_t k = 0; k < 2 * n; k += 2)
+            worst = fmax(worst, hypot(got[k] - want[k], got[k + 1] - want[k + 1]) /
+                                    (2e-15 * hypot(want[k], want[k + 1])));
+        gw_check_that(c, worst <= 1, "exp of %zu: %.3g of the bound", n, worst);
+        elementary_call x = {ref, want, 2 * n}, y = {cand, got, 2 * n};
+        if (n > 500)
+            gw_check_bench(c, "exp", 0, 32.0 * (double)n, run_exp, &x, run_exp, &y);
+        gw_check_release(c);
+    }
+}
+
 static void run_spectrum(gw_check *c, const gw_kernels *r, const gw_kernels *k)
 {
     const gw_spectrum_ops *ref = &r->spectrum, *cand = &k->spectrum;
@@ -136,6 +210,10 @@ static void run_spectrum(gw_check *c, const gw_kernels *r, const gw_kernels *k)
             check_inverse(c, ref, cand, lengths[i]);
     if (gw_check_begin(c, "multiply_add", (gw_check_fn)ref->multiply_add, (gw_check_fn)cand->multiply_add))
         check_multiply_add(c, ref, cand);
+    if (gw_check_begin(c, "log", (gw_check_fn)ref->log, (gw_check_fn)cand->log))
+        check_log(c, ref, cand);
+    if (gw_check_begin(c, "exp", (gw_check_fn)ref->exp, (gw_check_fn)cand->exp))
+        check_exp(c, ref, cand);
 }
 
 const gw_check_family gw_check_suite = {.name = "spectrum", .run = run_spectrum};

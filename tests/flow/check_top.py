@@ -146,6 +146,10 @@ def check_document(p):
           f"the warm-up gap of {warm} samples: as sent, so received")
     steps, blocks = by_name(doc, "down.H1")["steps"], link_of(doc, "sky.H1", "down.H1")["received"]["blocks"]
     check(abs(blocks - steps) <= 16, f"a block is a step ({blocks}, {steps})")
+    doc = wait_for(p.pid, "a first filter", lambda d: by_name(d, "white.L1")["gauges"].get("psd_segments", 0) > 0)
+    gauges = by_name(doc, "white.H1")["gauges"]
+    check({"unfit_channels", "psd_segments", "psd_drift", "gated_samples"} <= set(gauges) and by_name(doc, "down.H1")["gauges"] == {},
+          f"a stage's own numbers: {gauges}")
     later = wait_for(p.pid, "more data", lambda d: d["data_ns"] >= doc["data_ns"] + 2 * 10**9)
     check(all(a["steps"] <= b["steps"] for a, b in zip(doc["nodes"], later["nodes"])), "counts only grow")
 
@@ -251,7 +255,7 @@ def check_dump(p, work):
 def check_once(p, alone):
     code, out, err = run("top", "--once", p.pid)
     check(code == 0 and not err, "top --once: exit 0")
-    for want in ("one.yaml", "x real time", "cpu ", "white.H1", "white.H1 > keep", "inproc", "losses", "warm-up"):
+    for want in ("one.yaml", "x real time", "cpu ", "white.H1", "white.H1 > keep", "inproc", "losses", "warm-up", "\ngauges\n", "psd_segments"):
         if want not in out:
             check(False, f"top --once shows '{want}':\n{out}")
     check("\033" not in out and "nan" not in out.lower(), "plain lines")

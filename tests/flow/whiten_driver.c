@@ -5,10 +5,12 @@
  *   whiten_driver CONFIG RATE SAMPLE0 BLOCK CHANNELS IN OUT
  * CONFIG is YAML: {down: {rate: 2048Hz}, white: {...}}; without `down` the input goes straight to whiten.
  * IN: float64 [channel][sample]. OUT: records of int64 sample0, int64 n, float32 [channel][n], one for each
- * stretch handed out. On stdout: the whitening text, and the seconds of CPU time. */
+ * stretch handed out; NaN where a channel is absent. On stdout: the whitening text, and the seconds of CPU
+ * time. */
 #include "pipeline/stage.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +23,7 @@ typedef struct unit {
     void *self;
     gw_plan plan;
     void *slab;
+    uint8_t presence[8]; /* of the latest output */
 } unit;
 
 static int unit_start(unit *u, const gw_kind *kind, gw_conf *conf, const gw_spec *in)
@@ -50,8 +53,11 @@ static void unit_stop(unit *u)
 
 static int unit_step(unit *u, const gw_view *in, gw_view *result)
 {
-    gw_out out = {
-        .data = u->slab, .capacity_samples = u->plan.out[0].block_samples, .dq = in->dq, .flags = in->flags};
+    gw_out out = {.data = u->slab,
+                  .capacity_samples = u->plan.out[0].block_samples,
+                  .dq = in->dq,
+                  .flags = in->flags,
+                  .presence = memset(u->presence, 0xff, sizeof u->presence)};
     GW_TRY(u->kind->step(u->self, in, &out));
     *result = (gw_view){.data = u->slab,
                         .stride = out.n_samples,
@@ -59,7 +65,8 @@ static int unit_step(unit *u, const gw_view *in, gw_view *result)
                         .n_channels = in->n_channels,
                         .sample0 = out.sample0,
                         .dq = out.dq,
-                        .flags = out.flags};
+                        .flags = out.flags,
+                        .presence = u->presence};
     return GW_OK;
 }
 
@@ -109,6 +116,9 @@ static int run(char **argv, unit *down, unit *white, gw_spec *in)
             continue;
         gw_view y;
         GW_TRY(unit_step(white, &v, &y));
+        for (uint32_t c = 0; c < y.n_channels; c++)
+            for (uint32_t k = 0; k < y.n_samples && !gw_present(y.presence, c); k++)
+                ((float *)white->slab)[(size_t)c * y.n_samples + k] = NAN;
         const int64_t head[2] = {y.sample0, y.n_samples};
         if (y.n_samples && (fwrite(head, sizeof head, 1, to) != 1 ||
                             fwrite(y.data, sizeof(float) * y.n_channels, y.n_samples, to) != y.n_samples))

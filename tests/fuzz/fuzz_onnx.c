@@ -43,36 +43,35 @@ static bool is_small(const gw_netplan *p)
     return values < 1e6;
 }
 
+/* Twice, with room for every output. */
+static void run_net(const gw_onnx *m, const gw_kernels *k, gw_net_mode mode)
+{
+    gw_net *n = NULL;
+    if (gw_net_open(&n, m, k, &(gw_net_options){.mode = mode, .batch = 1}) < 0)
+        return;
+    const gw_net_info *info = gw_net_get_info(n);
+    const size_t length = mode == GW_NET_STREAM ? info->hop_samples : info->window_samples;
+    float *x = calloc((size_t)info->n_channels * length, sizeof *x);
+    float **y = calloc((size_t)info->n_outputs + 1, sizeof(float *));
+    for (int i = 0; x && y && i < info->n_outputs; i++)
+        y[i] = calloc((size_t)info->output[i].channels * info->output[i].columns + 1, sizeof(float));
+    for (int i = 0; x && y && i < 2; i++)
+        (void)gw_net_run(n, &(gw_net_in){.x = x, .channel_stride = length, .n_windows = 1}, y);
+    for (int i = 0; y && i < info->n_outputs; i++)
+        free(y[i]);
+    free(y);
+    free(x);
+    gw_net_close(&n);
+}
+
 static void run(const gw_onnx *m)
 {
     gw_kernels k;
     memset(&k, 0, sizeof k);
     gw_conv_ref(&k.conv);
-    gw_net *n = NULL;
-    if (gw_net_open_any(&n, m, &k) < 0)
-        return;
-    const gw_net_info *info = gw_net_get_info(n);
-    float *x = calloc((size_t)info->n_channels * info->window_samples, sizeof *x);
-    if (x)
-        (void)gw_net_run_any(n, x, info->window_samples);
-    const gw_netplan *p = gw_net_plan(n);
-    for (int i = 0; i < p->n_outputs; i++) {
-        float *y = calloc((size_t)p->buffer[p->output[i].buffer].channels * p->output[i].columns, sizeof *y);
-        if (y)
-            (void)gw_net_output(n, i, y);
-        free(y);
-    }
-    gw_net_close(&n);
-    if (x && gw_net_open(&n, m, &k, GW_NET_STREAM, 0) == GW_OK) {
-        float logit, arrival[4096];
-        info = gw_net_get_info(n);
-        const bool fits =
-            info->n_arrival == 0 || info->frame_samples / info->arrival_samples < 4096 / info->n_arrival;
-        for (int i = 0; i < 2; i++)
-            (void)gw_net_step(n, x, info->frame_samples, &logit, fits ? arrival : NULL);
-    }
-    gw_net_close(&n);
-    free(x);
+    gw_tensor_ref(&k.tensor);
+    run_net(m, &k, GW_NET_WINDOW);
+    run_net(m, &k, GW_NET_STREAM);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

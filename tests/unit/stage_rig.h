@@ -42,7 +42,7 @@ static inline double response(const double *h, uint32_t n, double f)
 
 /* -- a stage without a runner ------------------------------------------------------------------------ */
 
-enum { RATE = 256, MAX = 64 * RATE };
+enum { RATE = 256, MAX = 64 * RATE, CHANNELS = 4 };
 
 typedef struct rig {
     const gw_kind *kind;
@@ -51,8 +51,10 @@ typedef struct rig {
     gw_spec in;
     gw_plan plan;
     void *slab;
-    double y[2][MAX]; /* output from out0 on; NaN where nothing came */
+    double y[CHANNELS][MAX]; /* output from out0 on; NaN where nothing came */
     int64_t out0;
+    const uint8_t *presence; /* of the blocks to come; NULL: every channel is there */
+    uint8_t out_presence[1];
     gw_out last;
 } rig;
 
@@ -79,10 +81,11 @@ static inline void rig_open(rig *r, const gw_kind *kind, const char *yaml, uint3
 {
     assert_int_equal(rig_plan(r, kind, yaml, rate, block, channels, GW_F64), 0);
     assert_int_equal(kind->open(r->self, NULL), 0);
+    assert_true(channels <= CHANNELS);
     r->slab = calloc((size_t)r->plan.out[0].block_samples * channels, sizeof(double));
     assert_non_null(r->slab);
     r->out0 = out0;
-    for (int c = 0; c < 2; c++)
+    for (int c = 0; c < CHANNELS; c++)
         for (int i = 0; i < MAX; i++)
             r->y[c][i] = NAN;
 }
@@ -107,14 +110,19 @@ static inline void rig_block(rig *r, int64_t sample0, const double *x, size_t st
                        .n_channels = r->in.n_channels,
                        .sample0 = sample0,
                        .dq = dq,
-                       .flags = flags};
+                       .flags = flags,
+                       .presence = r->presence};
     gw_out *o = &r->last;
-    *o =
-        (gw_out){.data = r->slab, .capacity_samples = r->plan.out[0].block_samples, .dq = dq, .flags = flags};
+    r->out_presence[0] = 0xff;
+    *o = (gw_out){.data = r->slab,
+                  .capacity_samples = r->plan.out[0].block_samples,
+                  .dq = dq,
+                  .flags = flags,
+                  .presence = r->out_presence};
     assert_int_equal(r->kind->step(r->self, &v, o), 0);
     assert_true(o->n_samples <= o->capacity_samples);
     for (uint32_t c = 0; c < r->in.n_channels; c++) {
-        for (uint32_t i = 0; i < o->n_samples; i++) {
+        for (uint32_t i = 0; gw_present(o->presence, c) && i < o->n_samples; i++) {
             const int64_t at = o->sample0 + i - r->out0;
             assert_true(at >= 0 && at < MAX && isnan(r->y[c][at]));
             const size_t k = (size_t)c * o->n_samples + i;

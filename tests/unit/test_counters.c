@@ -193,12 +193,29 @@ static void test_mailbox_closed(void **state)
     assert_int_equal(result, GW_ENOTSUP);
 }
 
+static void test_gauges(void **state)
+{
+    (void)state;
+    static gw_counters c;
+    static const char *const name[] = {"a", "b", "c", "d", "e", "f", "g", "h", "i",
+                                       "j", "k", "l", "m", "n", "o", "p", "q"};
+    char again[] = "b"; /* the same name at another place */
+    for (int k = 0; k <= GW_MAX_GAUGES; k++)
+        gw_count_gauge(&c, name[k], k);
+    gw_count_gauge(&c, again, 0.5);
+    for (int k = 0; k < GW_MAX_GAUGES; k++) {
+        assert_string_equal(atomic_load(&c.gauge[k].name), name[k]);
+        assert_true(atomic_load(&c.gauge[k].value) == (k == 1 ? 0.5 : k));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_buckets), cmocka_unit_test(test_quantiles),
         cmocka_unit_test(test_taken),   cmocka_unit_test(test_step),
         cmocka_unit_test(test_mailbox), cmocka_unit_test(test_mailbox_closed),
+        cmocka_unit_test(test_gauges),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -70,17 +70,26 @@ struct gw_net {
 static gw_net fake_net;
 static gw_net_info fake_info;
 
-int gw_net_open(gw_net **n, const gw_onnx *m, const gw_kernels *k, gw_net_mode mode, uint32_t hop_samples)
+static gw_net_output fake_output[2];
+
+int gw_net_open(gw_net **n, const gw_onnx *m, const gw_kernels *k, const gw_net_options *o)
 {
     (void)k;
     assert_ptr_equal(m, &fake_onnx);
-    assert_int_equal(mode, GW_NET_STREAM);
-    fake_net.hop = hop_samples;
+    assert_int_equal(o->mode, GW_NET_STREAM);
+    fake_net.hop = o->hop_samples;
+    fake_output[0] = (gw_net_output){
+        .name = "arrival", .channels = 2, .columns = o->hop_samples / COLUMN, .column_samples = COLUMN};
+    fake_output[1] = (gw_net_output){.name = "logit",
+                                     .channels = 1,
+                                     .columns = o->hop_samples / HOP,
+                                     .column_samples = HOP,
+                                     .pooled = true};
     fake_info = (gw_net_info){.n_channels = 2,
                               .window_samples = WINDOW * HOP,
                               .frame_samples = HOP,
-                              .n_arrival = 2,
-                              .arrival_samples = COLUMN};
+                              .n_outputs = 2,
+                              .output = fake_output};
     *n = &fake_net;
     return GW_OK;
 }
@@ -91,13 +100,19 @@ const gw_net_info *gw_net_get_info(const gw_net *n)
     return &fake_info;
 }
 
-int gw_net_step(gw_net *n, const float *x, size_t stride, float *logit, float *arrival)
+int gw_net_find_output(const gw_net *n, const char *name)
+{
+    (void)n;
+    return strcmp(name, "arrival") == 0 ? 0 : strcmp(name, "logit") == 0 ? 1 : -1;
+}
+
+int gw_net_run(gw_net *n, const gw_net_in *in, float *const *out)
 {
     for (uint32_t k = 0; k < n->hop / HOP; k++)
-        logit[k] = x[(k + 1) * HOP - 1];
+        out[1][k] = in->x[(k + 1) * HOP - 1];
     for (uint32_t d = 0; d < 2; d++)
         for (uint32_t j = 0; j < n->hop / COLUMN; j++)
-            arrival[d * (n->hop / COLUMN) + j] = x[d * stride + j * COLUMN + COLUMN / 2];
+            out[0][d * (n->hop / COLUMN) + j] = in->x[d * in->channel_stride + j * COLUMN + COLUMN / 2];
     return GW_OK;
 }
 

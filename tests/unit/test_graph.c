@@ -49,6 +49,7 @@ static int plan_stage(void *self, gw_plan *p)
     GW_TRY(gw_spec_copy(&p->out[0], &p->in[0]));
     p->out[0].name[0] = '\0';
     p->delay_ns = s->delay_ms * 1000000;
+    p->keep_ns[0] = s->keep_ms * 1000000;
     return GW_OK;
 }
 
@@ -326,6 +327,40 @@ static void test_what_a_sink_keeps(void **state)
     gw_graph_free(&g);
 }
 
+/* What a stage collects is in slabs of its producer. Once it has all, it lacks none of it any more: the proof
+ * counts on that much less room. */
+static void test_what_a_stage_keeps(void **state)
+{
+    (void)state;
+    gw_graph *g = parse("sources: {a: {kind: source}}\n"
+                        "stages: {s: {kind: late, from: a, delay_ms: 1000, keep_ms: 900}}\n"
+                        "sinks: {k: {kind: sink, from: s}}\n");
+    assert_int_equal(node(g, "s")->in[0].keep, 10); /* 9 blocks, and the one that is being filled */
+    assert_int_equal(node(g, "s")->in[0].credit, 8);
+    assert_int_equal(node(g, "a")->out[0].slabs, 3 + 8 + 10);
+    gw_graph_free(&g);
+    /* j waits for s, which collects a second; its other input must queue up as long, however much s lets go.
+     */
+    const char *const joined = "sources: {a: {kind: source}}\n"
+                               "stages: {s: {kind: late, from: a, delay_ms: 1000, keep_ms: %d},\n"
+                               "         j: {kind: join, from: [s, a]}}\n"
+                               "sinks: {k: {kind: sink, from: j}}\n";
+    int credit[2];
+    for (int keeps = 0; keeps < 2; keeps++) {
+        char yaml[512];
+        snprintf(yaml, sizeof yaml, joined, keeps ? 900 : 0);
+        g = parse(yaml);
+        credit[keeps] = node(g, "j")->in[1].credit;
+        gw_graph_free(&g);
+    }
+    assert_true(credit[0] > 8 && credit[1] >= credit[0]);
+    g = parse("nodes: {p: {}, q: {}}\nsources: {a: {kind: source, node: p}}\n"
+              "stages: {s: {kind: late, from: a, delay_ms: 1000, keep_ms: 900, node: q}}\n"
+              "sinks: {k: {kind: sink, from: s, node: q}}\n");
+    assert_int_equal(node(g, "s")->in[0].credit, 8 + 10);
+    gw_graph_free(&g);
+}
+
 /* Queue, credit, and over a wire that resends what is worked off but still on its way. */
 static void test_slabs_of_a_link_that_drops(void **state)
 {
@@ -444,6 +479,7 @@ int main(void)
         cmocka_unit_test(test_choice),
         cmocka_unit_test(test_credits_are_enough),
         cmocka_unit_test(test_what_a_sink_keeps),
+        cmocka_unit_test(test_what_a_stage_keeps),
         cmocka_unit_test(test_slabs_of_a_link_that_drops),
         cmocka_unit_test(test_live_data_have_patience),
         cmocka_unit_test(test_blocks_are_not_too_long),

@@ -91,6 +91,32 @@ static void test_first_error(void **state)
     }
 }
 
+/* -- who works ---------------------------------------------------------------------------------------- */
+
+static atomic_int busy[8];
+
+static int numbered(void *arg, size_t i)
+{
+    (void)i;
+    const int me = gw_parallel_worker();
+    if (me < 0 || me >= *(const int *)arg || atomic_fetch_add(&busy[me], 1) != 0)
+        return gw_fail(GW_EBUG, "number %d is taken or none", me);
+    usleep(100);
+    atomic_fetch_sub(&busy[me], 1);
+    return GW_OK;
+}
+
+/* Each thread that works for a caller has a number of its own. */
+static void test_workers_are_numbered(void **state)
+{
+    (void)state;
+    for (int threads = 1; threads <= 8; threads++) {
+        assert_int_equal(gw_parallel_start(threads), GW_OK);
+        assert_int_equal(gw_parallel(GW_BULK, 100, numbered, &threads), GW_OK);
+        gw_parallel_stop();
+    }
+}
+
 static int nested(void *arg, size_t i)
 {
     (void)i;
@@ -281,9 +307,10 @@ static void test_bulk_does_not_starve(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_piece_once), cmocka_unit_test(test_first_error),
-        cmocka_unit_test(test_never_nested),     cmocka_unit_test(test_many_callers),
-        cmocka_unit_test(test_search_first),     cmocka_unit_test(test_bulk_does_not_starve),
+        cmocka_unit_test(test_every_piece_once),     cmocka_unit_test(test_first_error),
+        cmocka_unit_test(test_never_nested),         cmocka_unit_test(test_workers_are_numbered),
+        cmocka_unit_test(test_many_callers),         cmocka_unit_test(test_search_first),
+        cmocka_unit_test(test_bulk_does_not_starve),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -210,6 +210,42 @@ static void filter_has_the_magnitude_asked_for(void **unused)
     }
 }
 
+/* On a smooth curve, like the design of a detector (a wall, a bucket, shot noise), minimum phase in 1 s has
+ * the magnitude asked for to 1 % from the end of the lower ramp on (on it, to 3 % above 25 Hz). */
+static void filter_of_a_design_curve(void **unused)
+{
+    (void)unused;
+    enum { HZ = 2048, GRID = 16 * HZ, BINS = HZ + 1 };
+    const gw_kernels k = kernels(GW_KERNELS_CPU);
+    const gw_whitening_shape shape = {.rate_hz = HZ,
+                                      .n_taps = HZ,
+                                      .psd_bins = BINS,
+                                      .grid_samples = GRID,
+                                      .highpass_hz = {20, 30},
+                                      .lowpass_hz = {0.88 * 1024, 0.95 * 1024}};
+    gw_fft *f;
+    gw_whitening *w;
+    static double psd[BINS], h[HZ];
+    for (int b = 0; b < BINS; b++) {
+        const double hz = fmax(0.5 * b, 8);
+        psd[b] = 1e-46 * (pow(18 / hz, 12) + 0.5 * pow(100 / hz, 2) + 0.5 * (1 + pow(hz / 250, 2)));
+    }
+    assert_int_equal(k.spectrum.fft_new(&f, GRID), 0);
+    assert_int_equal(gw_whitening_new(&w, &k.spectrum, f, &shape), 0);
+    assert_int_equal(gw_whitening_design(w, psd, h), 0);
+    double worst = 0;
+    for (int b = 60; b < 2 * 950; b += 3) {
+        const double hz = 0.5 * b, up = sin(M_PI / 2 * fmin(1, (hz - 20) / 10)),
+                     down = hz < 901.12 ? 1 : cos(M_PI / 2 * (hz - 901.12) / 71.68);
+        const double want = sqrt(2.0 / HZ / psd[b]) * up * up * down * down;
+        worst = fmax(worst, fabs(response(h, HZ, hz / HZ) / want - 1));
+    }
+    if (!(worst < 0.01))
+        fail_msg("off by %g", worst);
+    gw_whitening_destroy(&w);
+    k.spectrum.fft_destroy(&f);
+}
+
 static void convolver_is_the_sum(void **unused)
 {
     (void)unused;
@@ -492,7 +528,7 @@ static void whiten_stays_silent_on_a_dead_channel(void **unused)
     rig_open(&r, &gw_kind_whiten, "{}", RATE, 16, 1, begin0);
     rig_run(&r, begin0, x, N, 0, N);
     assert_int_equal(seek(r.y[0], 0, true), MAX);
-    assert_true(r.last.lost && r.last.reason == GW_GAP_WARMUP);
+    assert_true(r.last.lost && r.last.reason == GW_GAP_ABSENT);
     rig_close(&r);
 }
 
@@ -503,6 +539,7 @@ int main(void)
         cmocka_unit_test(psd_median_mean_and_window),
         cmocka_unit_test(psd_is_smoothed_but_for_lines),
         cmocka_unit_test(filter_has_the_magnitude_asked_for),
+        cmocka_unit_test(filter_of_a_design_curve),
         cmocka_unit_test(convolver_is_the_sum),
         cmocka_unit_test(whiten_start_hole_and_blocks),
         cmocka_unit_test(whiten_refuses_bad_data),

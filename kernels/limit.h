@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * What one core of this machine can do at most, measured when first asked for: the yardstick of --bench. */
+ * What one core of this machine can do at most, measured when first asked for: the yardstick of the
+ * harness's --bench and of `gwstream model bench`. Not part of any result. */
 #ifndef GW_LIMIT_H
 #define GW_LIMIT_H
 

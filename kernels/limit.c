@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * One core's limits, measured. */
-#include "tests/check/limit.h"
+#include "kernels/limit.h"
 
 #include <math.h>
 #include <stdlib.h>
