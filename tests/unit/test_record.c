@@ -241,6 +241,8 @@ static void survives_kill(void **state)
                 for (int i = 0; i < BLOCK; i++)
                     x[i] = (float)(b * BLOCK + i);
                 err = give(&a, 0, &in, START + b * BLOCK, BLOCK, x, b & 1 ? GW_DQ_ALL : 3, 0);
+                if (b % 50 == 49)
+                    usleep(1000); /* so that a flush falls due at least every 150 blocks */
                 if (b % 50 == 49 && write(word[1], &b, sizeof b) != sizeof b)
                     break;
             }
