@@ -18,23 +18,23 @@ pack() {
     cp "$build/benchmarks/bench_gpu" .gpu/
     # What belongs to every Linux machine stays here.
     ldd .gpu/check_* .gpu/bench_gpu | awk '$2 == "=>" && $3 ~ /^\// {print $3}' | sort -u |
-        grep -Ev '/(libc|libm|libdl|librt|libpthread|ld-linux[^/]*|libresolv)\.so' | xargs -I{} cp -L {} .gpu/lib/
+        grep -Ev '/(libc|libm|libdl|librt|libpthread|ld-linux[^/]*|libresolv|libstdc\+\+|libgcc_s)\.so' | xargs -I{} cp -L {} .gpu/lib/
+    strip .gpu/check_* .gpu/bench_gpu
     du -sh .gpu
 }
 
 run() {
-    local at=${1:-} out=${OUT:-benchmarks/results} failed=0 work name
+    local at=${1:-} out=${OUT:-benchmarks/results} failed=0 work name cufft program
     work=$(mktemp -d)
     if [ -n "$at" ]; then
         for program in $checks; do ln -s "$(realpath "$at")/tests/$program" "$work/"; done
         ln -s "$(realpath "$at")/benchmarks/bench_gpu" "$work/"
     else
-        at=.gpu
         cp .gpu/check_* .gpu/bench_gpu "$work/"
         export LD_LIBRARY_PATH=$PWD/.gpu/lib:${LD_LIBRARY_PATH:-}
     fi
-    cufft=$(ldconfig -p | awk '/libcufft.so.1[12]/ {print $NF; exit}')
-    [ -n "$cufft" ] || cufft=$(find /usr/local /opt /usr/lib -name 'libcufft.so.1[12]' 2>/dev/null | head -1)
+    cufft=$(ldconfig -p | awk '/libcufft.so.1[12]/ {path = $NF} END {print path}')
+    [ -n "$cufft" ] || cufft=$(find /usr/local /opt /usr/lib -name 'libcufft.so.1[12]' 2>/dev/null | awk 'NR == 1')
     [ -z "$cufft" ] || export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:-}:$(dirname "$cufft")
     nvidia-smi --query-gpu=name,driver_version --format=csv,noheader || true
     for program in $checks; do
@@ -43,7 +43,7 @@ run() {
     done
     echo "== bench_gpu"
     "$work/bench_gpu" | tee "$work/bench.json" || failed=1
-    name=$(nvidia-smi --query-gpu=name --format=csv,noheader | head -1 | tr ' A-Z' '-a-z')
+    name=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | awk 'NR == 1' | tr ' A-Z' '-a-z' || true)
     mkdir -p "$out"
     python3 tests/check/evidence.py --write "$out/${name:-gpu}-$(date -u +%Y-%m-%d).json" --logs "$work" --failed "$failed"
     rm -rf "$work"

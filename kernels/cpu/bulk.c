@@ -126,7 +126,9 @@ static size_t arrange(gw_bulk_scratch *w)
     size_t at = 0;
     w->block = carve(m, &at, b->n_max);
     w->out = b->segment && b->layout.psd_in_block ? carve(m, &at, b->n_max) : w->block;
-    w->spectrum = carve(m, &at, (size_t)b->n_max + 3 * PAD) + (m ? PAD : 0);
+    w->spectrum = carve(m, &at, (size_t)b->n_max + 3 * PAD);
+    if (w->spectrum)
+        w->spectrum += PAD;
     w->product = carve(m, &at, (size_t)b->n_max + 2 * PAD);
     w->old = carve(m, &at, b->shape.hop / b->shape.decimate);
     w->power = carve(m, &at, b->psd_bins);

@@ -13,15 +13,25 @@
 #include <immintrin.h>
 #endif
 
+/* a * b + c of vectors, fused where the processor can. Said, not left to the compiler, which would fuse in
+ * one place and not in another: a window must give the same alone as in a batch. */
+#ifdef __FMA__
+#define MADD_16(a, b, c) _mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c))
+#define MADD_8(a, b, c)  _mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c))
+#define MADD_4(a, b, c)  _mm_fmadd_ps((__m128)(a), (__m128)(b), (__m128)(c))
+#else
+#define MADD_4(a, b, c) ((a) * (b) + (c))
+#define MADD_2(a, b, c) ((a) * (b) + (c))
+#endif
+#define LAYER_JOIN_(a, b) a##b
+#define LAYER_JOIN(a, b)  LAYER_JOIN_(a, b)
+
 #define TILE_LANES LANES
 #define TILE_VECS  VECS
 #include "kernels/cpu/conv_tile.h"
 #define TILE_LANES NARROW
 #define TILE_VECS  2
 #include "kernels/cpu/conv_tile.h"
-
-#define LAYER_JOIN_(a, b) a##b
-#define LAYER_JOIN(a, b)  LAYER_JOIN_(a, b)
 
 typedef float vec __attribute__((vector_size(4 * LANES)));
 typedef float vec_loose __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
@@ -44,6 +54,11 @@ static inline void store(float *p, vec v)
 static inline vec all(float x)
 {
     return x - (vec){0};
+}
+
+static inline vec madd(vec a, vec b, vec c)
+{
+    return (vec)LAYER_JOIN(MADD_, LANES)(a, b, c);
 }
 
 /* The first n of them, n <= LANES; the rest is zero, or untouched. */
@@ -89,15 +104,15 @@ static inline vec vec_tanh(vec x)
     x = clamp(x, -8, 8);
     const vec z = x * x;
     vec p = all(2.350859335063333e-11f);
-    p = p * z + -1.4704216438894861e-08f;
-    p = p * z + 9.878659154826507e-06f;
-    p = p * z + 2.985861847626153e-03f;
-    p = p * z + 1.2979223326120207e-01f;
-    p = p * z + 1.0f;
+    p = madd(p, z, all(-1.4704216438894861e-08f));
+    p = madd(p, z, all(9.878659154826507e-06f));
+    p = madd(p, z, all(2.985861847626153e-03f));
+    p = madd(p, z, all(1.2979223326120207e-01f));
+    p = madd(p, z, all(1.0f));
     vec q = all(2.372032377652219e-04f);
-    q = q * z + 2.4027924240713646e-02f;
-    q = q * z + 4.6312539366882793e-01f;
-    q = q * z + 1.0f;
+    q = madd(q, z, all(2.4027924240713646e-02f));
+    q = madd(q, z, all(4.6312539366882793e-01f));
+    q = madd(q, z, all(1.0f));
     return x * p / q;
 }
 
@@ -108,12 +123,12 @@ static inline vec vec_exp(vec x)
     const vec magic = all(12582912.0f); /* 1.5 * 2^23: adding it rounds to a whole number */
     const vec shifted = x + magic, f = x - (shifted - magic);
     vec p = all(1.5461444508095147e-04f);
-    p = p * f + 1.3400428180310492e-03f;
-    p = p * f + 9.618056677177429e-03f;
-    p = p * f + 5.55032722666279e-02f;
-    p = p * f + 2.402265092229887e-01f;
-    p = p * f + 6.931472067028361e-01f;
-    p = p * f + 1.0f;
+    p = madd(p, f, all(1.3400428180310492e-03f));
+    p = madd(p, f, all(9.618056677177429e-03f));
+    p = madd(p, f, all(5.55032722666279e-02f));
+    p = madd(p, f, all(2.402265092229887e-01f));
+    p = madd(p, f, all(6.931472067028361e-01f));
+    p = madd(p, f, all(1.0f));
     const veci power = ((veci)shifted - (veci)magic) + 127;
     return p * (vec)(power << 23);
 }
@@ -305,7 +320,8 @@ static inline void advance(const gw_conv *c, const gw_conv_io *io, walk *w)
     if (++w->column < io->columns) {
         w->src += (size_t)c->d.stride * c->d.in_channels;
         w->dst += c->d.out_channels;
-        w->residual += io->residual ? c->d.out_channels : 0;
+        if (w->residual)
+            w->residual += c->d.out_channels;
         return;
     }
     w->column = 0;
@@ -439,8 +455,8 @@ static void run_by_channel(const gw_conv *c, const gw_conv_io *io)
             const float *x = w.src + o, *f = c->weight + o;
             vec sum = {0};
             for (size_t k = 0; k < kernel; k++)
-                sum += n == LANES ? load(f + k * channels) * load(x + k * step)
-                                  : load_some(f + k * channels, n) * load_some(x + k * step, n);
+                sum = n == LANES ? madd(load(f + k * channels), load(x + k * step), sum)
+                                 : madd(load_some(f + k * channels, n), load_some(x + k * step, n), sum);
             float s[LANES];
             store(s, sum);
             finish(c->d.act, n, s, c->bias + o, w.residual ? w.residual + o : NULL, w.dst + o);
@@ -468,12 +484,12 @@ rows_times(const int rows, const float *const *row, const float *f, size_t n_tap
     for (; k + LANES <= n_taps; k += LANES) {
         const vec w = load(f + k);
         for (int i = 0; i < rows; i++)
-            s[i] += w * load(row[i] + k);
+            s[i] = madd(w, load(row[i] + k), s[i]);
     }
     if (k < n_taps) {
         const vec w = load_some(f + k, n_taps - k);
         for (int i = 0; i < rows; i++)
-            s[i] += w * load_some(row[i] + k, n_taps - k);
+            s[i] = madd(w, load_some(row[i] + k, n_taps - k), s[i]);
     }
     for (int i = 0; i < rows; i++)
         sum[(size_t)i * step] = total(s[i]);

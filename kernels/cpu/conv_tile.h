@@ -35,10 +35,10 @@ static inline __attribute__((always_inline)) void TILE(const int rows, const int
         const size_t at = tap[k];
 #pragma GCC unroll 8
         for (int r = 0; r < rows; r++) {
-            const float x = row[r][at];
+            const TILE_VEC x = row[r][at] - (TILE_VEC){0};
 #pragma GCC unroll 4
             for (int j = 0; j < vecs; j++)
-                acc[r * vecs + j] += x * b[j];
+                acc[r * vecs + j] = (TILE_VEC)LAYER_JOIN(MADD_, TILE_LANES)(x, b[j], acc[r * vecs + j]);
         }
     }
 #pragma GCC unroll 24

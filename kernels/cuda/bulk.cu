@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Bulk whitening on the GPU, the host's side: gw_bulk_ops over the kernels of bulk_fused.cuh and the cuFFT form
- * of bulk_fft.cuh. A call's channels go in batches through two slots, each with its stream and its own memory,
- * so that one batch is copied in while the one before is worked on and the one before that is copied out.
- * Responses and states stay in device memory (memory_new). */
+ * Bulk whitening on the GPU, the host's side: gw_bulk_ops over the kernels of bulk_fused.cuh and the cuFFT
+ * form of bulk_fft.cuh. A call's channels go in batches through two slots, each with its stream and its own
+ * memory, so that one batch is copied in while the one before is worked on and the one before that is copied
+ * out. Responses and states stay in device memory (memory_new). */
 #include "kernels/cuda/bulk_fft.cuh"
 #include "kernels/cuda/bulk_fused.cuh"
 
@@ -27,9 +27,9 @@ struct gw_bulk {
     gw_bulk_info info;
     gw_gpu_shape p;
     float2 *roots;
-    bool fused;     /* the window's transform fits into shared memory */
-    bool segmented; /* as does the segment's; else both by cuFFT */
-    bool rides;     /* a segment is the window */
+    bool fused;                     /* the window's transform fits into shared memory */
+    bool segmented;                 /* as does the segment's; else both by cuFFT */
+    bool rides;                     /* a segment is the window */
     unsigned most, threads, blocks; /* complex points in shared memory; of a launch */
     size_t shared_bytes;
     unsigned batch, direct; /* channels of a slot: copied in and out; or on the device already */
@@ -72,14 +72,19 @@ static int allow_shared(gw_bulk *b)
     const int bytes = int(b->shared_bytes);
     GW_GPU_TRY(cudaGetDevice(&device), "device");
     GW_GPU_TRY(cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device), "multiprocessors");
-    GW_GPU_TRY(cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "shared memory");
+    GW_GPU_TRY(cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+               "shared memory");
     if (bytes + 1024 > limit)
-        return gw_fail(GW_ERANGE, "GPU: a transform wants %d bytes of shared memory, %d are there", bytes, limit);
+        return gw_fail(GW_ERANGE, "GPU: a transform wants %d bytes of shared memory, %d are there", bytes,
+                       limit);
     for (auto kernel : {whiten, finish})
-        GW_GPU_TRY(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "shared memory");
-    GW_GPU_TRY(cudaFuncSetAttribute(respond, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "shared memory");
-    GW_GPU_TRY(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, whiten, int(b->threads), size_t(bytes)),
-               "occupancy");
+        GW_GPU_TRY(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+                   "shared memory");
+    GW_GPU_TRY(cudaFuncSetAttribute(respond, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+               "shared memory");
+    GW_GPU_TRY(
+        cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, whiten, int(b->threads), size_t(bytes)),
+        "occupancy");
     b->blocks = unsigned(sms * (resident > 0 ? resident : 1));
     return GW_OK;
 }
@@ -134,15 +139,17 @@ static int fill(gw_bulk *b, const gw_bulk_shape *s, bool fused)
     p->n = power_of_two(uint64_t(s->hop) + s->n_taps - 1);
     if (p->n < 64 * s->decimate)
         p->n = 64 * s->decimate;
-    const bool segment_fits = s->segment == 0 || (is_power_of_two(s->segment) && s->segment >= 64 &&
-                                                  s->segment <= 2 * LARGEST);
+    const bool segment_fits =
+        s->segment == 0 || (is_power_of_two(s->segment) && s->segment >= 64 && s->segment <= 2 * LARGEST);
     b->fused = fused && p->n <= 2 * LARGEST;
     b->segmented = fused && segment_fits;
     b->rides = b->fused && s->segment == p->n && s->hop <= half;
     if (!b->fused || !b->segmented) {
         if (!gw_cufft())
-            return gw_fail(GW_ENOTSUP, "bulk whitening on the GPU: a window of %u samples and segments of %u need "
-                                       "cuFFT, and libcufft is not there", p->n, s->segment);
+            return gw_fail(GW_ENOTSUP,
+                           "bulk whitening on the GPU: a window of %u samples and segments of %u need "
+                           "cuFFT, and libcufft is not there",
+                           p->n, s->segment);
     }
     if (!b->fused)
         p->n = gw_fft_even_size(s->hop + s->n_taps - 1, s->decimate);
@@ -158,11 +165,13 @@ static int fill(gw_bulk *b, const gw_bulk_shape *s, bool fused)
 
     b->info.psd_bins = p->psd_bins;
     b->info.n_partitions = 1;
-    b->info.state_bytes = (sizeof(gw_gpu_state) +
-                           (p->n_past + size_t(1 + s->median_of) * p->n_bins) * sizeof(float) + 63) / 64 * 64;
-    b->info.response_bytes = (sizeof(gw_gpu_response) +
-                              p->n_freq * (s->half ? sizeof(__half2) : sizeof(float2)) + 63) / 64 * 64;
-    snprintf(b->info.layout, sizeof b->info.layout, "1 x %u, %s on the GPU", p->n, b->fused ? "fused" : "cuFFT");
+    b->info.state_bytes =
+        (sizeof(gw_gpu_state) + (p->n_past + size_t(1 + s->median_of) * p->n_bins) * sizeof(float) + 63) /
+        64 * 64;
+    b->info.response_bytes =
+        (sizeof(gw_gpu_response) + p->n_freq * (s->half ? sizeof(__half2) : sizeof(float2)) + 63) / 64 * 64;
+    snprintf(b->info.layout, sizeof b->info.layout, "1 x %u, %s on the GPU", p->n,
+             b->fused ? "fused" : "cuFFT");
     const size_t bytes = size_t(s->hop) * sizeof(float);
     b->batch = unsigned(bytes > BATCH_BYTES ? 1 : BATCH_BYTES / bytes);
     b->batch = b->batch > MOST_BATCH ? MOST_BATCH : b->batch;
@@ -274,7 +283,8 @@ static uint32_t psd_get(const gw_bulk *b, const void *state, float *psd)
 static void psd_set(const gw_bulk *b, void *state, const float *psd, uint32_t segments)
 {
     const uint32_t each = b->p.median_of ? b->p.median_of : 1;
-    const unsigned counts[2] = {segments < each ? segments > 0 : segments / each, 0}; /* averaged, collected */
+    const unsigned counts[2] = {segments < each ? segments > 0 : segments / each,
+                                0}; /* averaged, collected */
     to_device(&static_cast<gw_gpu_state *>(state)->averaged, counts, sizeof counts);
     if (counts[0])
         to_device(static_cast<float *>(state) + sizeof(gw_gpu_state) / sizeof(float) + b->p.n_past, psd,
@@ -290,11 +300,12 @@ static void scratch_destroy(gw_bulk_scratch **out)
         return;
     for (slot &s : w->slots) {
         gw_bulk_fft_destroy(&s.fft);
-        for (void *p : {static_cast<void *>(s.dev_channels), static_cast<void *>(s.dev_said),
-                        static_cast<void *>(s.dev_x), static_cast<void *>(s.dev_y), static_cast<void *>(s.spare)})
+        for (void *p :
+             {static_cast<void *>(s.dev_channels), static_cast<void *>(s.dev_said),
+              static_cast<void *>(s.dev_x), static_cast<void *>(s.dev_y), static_cast<void *>(s.spare)})
             cudaFree(p);
-        for (void *p : {static_cast<void *>(s.channels), static_cast<void *>(s.said), static_cast<void *>(s.x),
-                        static_cast<void *>(s.y)})
+        for (void *p : {static_cast<void *>(s.channels), static_cast<void *>(s.said),
+                        static_cast<void *>(s.x), static_cast<void *>(s.y)})
             cudaFreeHost(p);
         if (s.stream)
             cudaStreamDestroy(s.stream);
@@ -318,7 +329,9 @@ static int slot_fill(slot *s, const gw_bulk *b)
     GW_TRY(device_new(&s->dev_x, n * b->p.hop));
     GW_TRY(device_new(&s->dev_y, n * n_out));
     GW_TRY(device_new(&s->spare, size_t(b->blocks) * b->p.n_bins));
-    return b->fused && b->segmented ? GW_OK : gw_bulk_fft_new(&s->fft, &b->p, b->fused, b->segmented, b->batch, s->stream);
+    return b->fused && b->segmented
+               ? GW_OK
+               : gw_bulk_fft_new(&s->fft, &b->p, b->fused, b->segmented, b->batch, s->stream);
 }
 
 static int scratch_new(gw_bulk_scratch **out, const gw_bulk *b)
@@ -349,7 +362,8 @@ static void prepare(gw_bulk_scratch *w, const double *taps, void *response)
     cudaStream_t stream = w->slots[0].stream;
     for (unsigned k = 0; k < b->p.n_taps; k++)
         w->taps[k] = float(taps[k]);
-    if (cudaMemcpyAsync(w->dev_taps, w->taps, b->p.n_taps * sizeof(float), cudaMemcpyHostToDevice, stream) != cudaSuccess)
+    if (cudaMemcpyAsync(w->dev_taps, w->taps, b->p.n_taps * sizeof(float), cudaMemcpyHostToDevice, stream) !=
+        cudaSuccess)
         return;
     gw_gpu_response *r = static_cast<gw_gpu_response *>(response);
     if (b->fused)
@@ -376,8 +390,9 @@ static bool is_direct(cudaMemoryType type, const float *p, size_t stride)
 }
 
 /* Starts channels [first, first + n) of the call in a free slot. */
-static cudaError_t start(gw_bulk_scratch *w, slot *s, int64_t sample0, const gw_bulk_channel *channel, unsigned first,
-                         unsigned n, const float *x, size_t x_stride, float *y, size_t y_stride)
+static cudaError_t start(gw_bulk_scratch *w, slot *s, int64_t sample0, const gw_bulk_channel *channel,
+                         unsigned first, unsigned n, const float *x, size_t x_stride, float *y,
+                         size_t y_stride)
 {
     const gw_bulk *b = w->b;
     const unsigned hop = b->p.hop, n_out = hop / b->p.decimate;
@@ -387,17 +402,19 @@ static cudaError_t start(gw_bulk_scratch *w, slot *s, int64_t sample0, const gw_
     s->n = n;
     for (unsigned i = 0; i < n; i++) {
         const gw_bulk_channel *c = &channel[first + i];
-        s->channels[i] = {static_cast<gw_gpu_state *>(c->state), static_cast<const gw_gpu_response *>(c->response),
-                          static_cast<const gw_gpu_response *>(c->response ? c->fading : nullptr), c->scale, 0};
+        s->channels[i] = {
+            static_cast<gw_gpu_state *>(c->state), static_cast<const gw_gpu_response *>(c->response),
+            static_cast<const gw_gpu_response *>(c->response ? c->fading : nullptr), c->scale, 0};
         all = all && c->response;
         fading = fading || s->channels[i].fading;
     }
     x += first * x_stride;
     y += first * y_stride;
-    cudaError_t e = cudaMemcpyAsync(s->dev_channels, s->channels, n * sizeof *s->channels, cudaMemcpyHostToDevice,
-                                    s->stream);
+    cudaError_t e = cudaMemcpyAsync(s->dev_channels, s->channels, n * sizeof *s->channels,
+                                    cudaMemcpyHostToDevice, s->stream);
 
-    gw_gpu_call call = {s->dev_channels, s->dev_said, n, sample0, s->dev_x, s->dev_y, hop, n_out, s->spare, false, false};
+    gw_gpu_call call = {s->dev_channels, s->dev_said, n,     sample0, s->dev_x, s->dev_y, hop,
+                        n_out,           s->spare,    false, false};
     const cudaMemoryType in = memory_of(x), out = memory_of(y);
     if (is_direct(in, x, x_stride)) {
         call.x = x;
@@ -408,7 +425,8 @@ static cudaError_t start(gw_bulk_scratch *w, slot *s, int64_t sample0, const gw_
         if (e == cudaSuccess)
             e = cudaMemcpyAsync(s->dev_x, s->x, n * in_bytes, cudaMemcpyHostToDevice, s->stream);
     } else if (e == cudaSuccess) {
-        e = cudaMemcpy2DAsync(s->dev_x, in_bytes, x, x_stride * sizeof(float), in_bytes, n, cudaMemcpyDefault, s->stream);
+        e = cudaMemcpy2DAsync(s->dev_x, in_bytes, x, x_stride * sizeof(float), in_bytes, n, cudaMemcpyDefault,
+                              s->stream);
     }
     const bool direct = is_direct(out, y, y_stride);
     if (direct) {
@@ -442,16 +460,18 @@ static cudaError_t start(gw_bulk_scratch *w, slot *s, int64_t sample0, const gw_
     if (s->deliver)
         return cudaMemcpyAsync(s->y, s->dev_y, n * out_bytes, cudaMemcpyDeviceToHost, s->stream);
     if (all)
-        return cudaMemcpy2DAsync(y, y_stride * sizeof(float), s->dev_y, out_bytes, out_bytes, n, cudaMemcpyDefault,
-                                 s->stream);
+        return cudaMemcpy2DAsync(y, y_stride * sizeof(float), s->dev_y, out_bytes, out_bytes, n,
+                                 cudaMemcpyDefault, s->stream);
     for (unsigned i = 0; i < n && e == cudaSuccess; i++)
         if (channel[first + i].response)
-            e = cudaMemcpyAsync(y + i * y_stride, s->dev_y + i * size_t(n_out), out_bytes, cudaMemcpyDefault, s->stream);
+            e = cudaMemcpyAsync(y + i * y_stride, s->dev_y + i * size_t(n_out), out_bytes, cudaMemcpyDefault,
+                                s->stream);
     return e;
 }
 
 /* Waits for what a slot works on and hands it over. */
-static void collect(gw_bulk_scratch *w, slot *s, gw_bulk_channel *channel, float *y, size_t y_stride, cudaError_t e)
+static void collect(gw_bulk_scratch *w, slot *s, gw_bulk_channel *channel, float *y, size_t y_stride,
+                    cudaError_t e)
 {
     const unsigned n = s->n, n_out = w->b->p.hop / w->b->p.decimate;
     s->n = 0;
@@ -497,8 +517,8 @@ static void step(gw_bulk_scratch *w, int64_t sample0, gw_bulk_channel *channel, 
 
 void gw_bulk_cuda(gw_bulk_ops *ops)
 {
-    *ops = {bulk_new,       bulk_destroy, info,       scratch_new, scratch_destroy, memory_new, memory_destroy,
-            state_clear,    past_clear,   prepare,    step,        psd_get,         psd_set};
+    *ops = {bulk_new,    bulk_destroy, info,    scratch_new, scratch_destroy, memory_new, memory_destroy,
+            state_clear, past_clear,   prepare, step,        psd_get,         psd_set};
 }
 
 void gw_bulk_cufft(gw_bulk_ops *ops)

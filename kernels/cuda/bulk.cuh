@@ -139,8 +139,8 @@ static __device__ __forceinline__ float gw_hann_power(unsigned half, unsigned fi
 }
 
 /* Where the powers of the next segment go: the median's next row, or `spare`. */
-static __device__ __forceinline__ float *gw_power_row(const gw_gpu_shape &p, gw_gpu_state *s, unsigned collected,
-                                                      float *spare)
+static __device__ __forceinline__ float *gw_power_row(const gw_gpu_shape &p, gw_gpu_state *s,
+                                                      unsigned collected, float *spare)
 {
     return p.median_of ? gw_psd(p, s) + (1 + collected) * p.n_bins : spare;
 }
@@ -184,7 +184,8 @@ static __device__ __forceinline__ void gw_enter(const gw_gpu_shape &p, gw_gpu_st
     averaged += averaged < UINT32_MAX;
     const float weight = 1.0f / float(min(averaged, p.memory));
     for (unsigned b = threadIdx.x; b < p.psd_bins; b += blockDim.x) {
-        const float power = p.median_of ? gw_median(psd + p.n_bins + b, p.median_of, p.n_bins) / p.bias : spare[b];
+        const float power =
+            p.median_of ? gw_median(psd + p.n_bins + b, p.median_of, p.n_bins) / p.bias : spare[b];
         psd[b] = averaged > 1 ? fmaf(weight, power - psd[b], psd[b]) : power;
     }
 }
@@ -193,7 +194,8 @@ static __device__ __forceinline__ void gw_enter(const gw_gpu_shape &p, gw_gpu_st
 
 /* x(k), k < n_freq, with no part beyond `most`, becomes a response. */
 template <class Bin>
-static __device__ __forceinline__ void gw_keep_response(const gw_gpu_shape &p, float most, Bin x, gw_gpu_response *w)
+static __device__ __forceinline__ void gw_keep_response(const gw_gpu_shape &p, float most, Bin x,
+                                                        gw_gpu_response *w)
 {
     const float gain = p.half && most > 0 ? exp2f(ceilf(log2f(most))) : 1; /* half has few exponents */
     for (unsigned k = threadIdx.x; k < p.n_freq; k += blockDim.x) {

@@ -65,8 +65,8 @@ static __global__ void __launch_bounds__(THREADS) cut_window(gw_gpu_shape p, gw_
     }
 }
 
-static __global__ void __launch_bounds__(THREADS) filter(gw_gpu_shape p, gw_gpu_call call, bool fading,
-                                                         const float2 *freq, float2 *cut)
+static __global__ void __launch_bounds__(THREADS)
+    filter(gw_gpu_shape p, gw_gpu_call call, bool fading, const float2 *freq, float2 *cut)
 {
     const unsigned i = blockIdx.x, bins = p.n / 2 + 1, top = p.n_freq - 1;
     const gw_gpu_response *w = fading ? call.channels[i].fading : call.channels[i].response;
@@ -79,7 +79,8 @@ static __global__ void __launch_bounds__(THREADS) filter(gw_gpu_shape p, gw_gpu_
 }
 
 /* Outputs of channels that have a filter; with `fading` of those that have two, as a first half. */
-static __global__ void __launch_bounds__(THREADS) store(gw_gpu_shape p, gw_gpu_call call, bool fading, const float *time)
+static __global__ void __launch_bounds__(THREADS)
+    store(gw_gpu_shape p, gw_gpu_call call, bool fading, const float *time)
 {
     GW_SHARED(float, part, 32);
     const unsigned i = blockIdx.x, n = p.n / p.decimate, n_out = p.hop / p.decimate;
@@ -114,7 +115,8 @@ static __global__ void __launch_bounds__(THREADS) store(gw_gpu_shape p, gw_gpu_c
 }
 
 /* Is the segment that ends with sample `end` fit to enter? */
-static __device__ __forceinline__ bool clean(const gw_gpu_shape &p, const gw_gpu_call &call, unsigned i, long long end)
+static __device__ __forceinline__ bool clean(const gw_gpu_shape &p, const gw_gpu_call &call, unsigned i,
+                                             long long end)
 {
     const gw_gpu_state *s = call.channels[i].state;
     const gw_gpu_said said = call.said[i];
@@ -124,7 +126,8 @@ static __device__ __forceinline__ bool clean(const gw_gpu_shape &p, const gw_gpu
     return said.finite && clean_from <= end - (long long)p.segment;
 }
 
-static __global__ void __launch_bounds__(THREADS) cut_segment(gw_gpu_shape p, gw_gpu_call call, long long end, float *time)
+static __global__ void __launch_bounds__(THREADS)
+    cut_segment(gw_gpu_shape p, gw_gpu_call call, long long end, float *time)
 {
     const unsigned i = blockIdx.x;
     const gw_gpu_channel c = call.channels[i];
@@ -139,8 +142,8 @@ static __global__ void __launch_bounds__(THREADS) cut_segment(gw_gpu_shape p, gw
     }
 }
 
-static __global__ void __launch_bounds__(THREADS) take_power(gw_gpu_shape p, gw_gpu_call call, long long end,
-                                                             const float2 *freq, float *spare)
+static __global__ void __launch_bounds__(THREADS)
+    take_power(gw_gpu_shape p, gw_gpu_call call, long long end, const float2 *freq, float *spare)
 {
     const unsigned i = blockIdx.x;
     if (!clean(p, call, i, end))
@@ -159,13 +162,15 @@ static __global__ void __launch_bounds__(THREADS) take_power(gw_gpu_shape p, gw_
     }
 }
 
-static __global__ void __launch_bounds__(THREADS) keep_response(gw_gpu_shape p, const float2 *freq, gw_gpu_response *w)
+static __global__ void __launch_bounds__(THREADS)
+    keep_response(gw_gpu_shape p, const float2 *freq, gw_gpu_response *w)
 {
     GW_SHARED(float, part, 32);
     float most = 0;
     for (unsigned k = threadIdx.x; k < p.n_freq; k += blockDim.x)
         most = fmaxf(most, fmaxf(fabsf(freq[k].x), fabsf(freq[k].y)));
-    gw_keep_response(p, gw_block_max(most, part), [=](unsigned k) { return freq[k]; }, w);
+    gw_keep_response(
+        p, gw_block_max(most, part), [=](unsigned k) { return freq[k]; }, w);
 }
 
 /* ---- Host ---- */
@@ -214,8 +219,8 @@ static int fill(gw_bulk_fft *f, unsigned n_batch)
     return f->segments ? plan_new(f, &f->segment, GW_CUFFT_R2C, p->segment, n_batch) : GW_OK;
 }
 
-int gw_bulk_fft_new(gw_bulk_fft **out, const gw_gpu_shape *p, bool no_windows, bool no_segments, unsigned n_batch,
-                    cudaStream_t stream)
+int gw_bulk_fft_new(gw_bulk_fft **out, const gw_gpu_shape *p, bool no_windows, bool no_segments,
+                    unsigned n_batch, cudaStream_t stream)
 {
     *out = nullptr;
     gw_bulk_fft *f = static_cast<gw_bulk_fft *>(calloc(1, sizeof *f));

@@ -13,9 +13,10 @@ struct gw_bulk_fft; /* plans and memory of one slot */
 /* The least even number of at least n points, divisible by 2 * decimate, with no prime factor beyond 5. */
 unsigned gw_fft_even_size(unsigned n, unsigned decimate);
 
-/* Neither windows nor segments that are done elsewhere get plans. *f is for at most n_batch channels a call. */
-int gw_bulk_fft_new(gw_bulk_fft **f, const gw_gpu_shape *p, bool no_windows, bool no_segments, unsigned n_batch,
-                    cudaStream_t stream);
+/* Neither windows nor segments that are done elsewhere get plans. *f is for at most n_batch channels a call.
+ */
+int gw_bulk_fft_new(gw_bulk_fft **f, const gw_gpu_shape *p, bool no_windows, bool no_segments,
+                    unsigned n_batch, cudaStream_t stream);
 void gw_bulk_fft_destroy(gw_bulk_fft **f);
 
 void gw_bulk_fft_respond(gw_bulk_fft *f, const float *taps, gw_gpu_response *w);

@@ -39,8 +39,8 @@ static __device__ __forceinline__ void untangle_all(float2 *s, unsigned m, gw_ro
 
 /* Complex bins of the window -> complex bins of the filtered one, ready for gw_block_fft as an inverse. With
  * `real` they were untangled before; m_out < m drops the bins above (decimation) and needs that. */
-static __device__ __forceinline__ void filter_all(const gw_gpu_shape &p, float2 *s, unsigned m, unsigned m_out,
-                                                  const gw_gpu_response *w, bool real)
+static __device__ __forceinline__ void filter_all(const gw_gpu_shape &p, float2 *s, unsigned m,
+                                                  unsigned m_out, const gw_gpu_response *w, bool real)
 {
     const gw_roots r = p.roots;
     const int shift = r.bits + __clz(int(m_out)) - 32;
@@ -72,8 +72,9 @@ static __device__ __forceinline__ void filter_all(const gw_gpu_shape &p, float2 
 
 /* The window of a channel -> s, as pairs; what its hop's least and greatest sample are. False: one is not
  * finite. */
-static __device__ __forceinline__ bool load_window(const gw_gpu_shape &p, const gw_gpu_channel &c, const float *x,
-                                                   bool hole, float2 *s, float &low, float &high)
+static __device__ __forceinline__ bool load_window(const gw_gpu_shape &p, const gw_gpu_channel &c,
+                                                   const float *x, bool hole, float2 *s, float &low,
+                                                   float &high)
 {
     const unsigned before = p.n - p.hop;
     bool ok = true;
@@ -91,8 +92,8 @@ static __device__ __forceinline__ bool load_window(const gw_gpu_shape &p, const 
 }
 
 /* Outputs in s -> y; with `onto`, over from what y has to them. False: one is not finite. */
-static __device__ __forceinline__ bool store_outputs(const gw_gpu_shape &p, const float2 *s, bool onto, float *y,
-                                                     float &peak)
+static __device__ __forceinline__ bool store_outputs(const gw_gpu_shape &p, const float2 *s, bool onto,
+                                                     float *y, float &peak)
 {
     const unsigned n_out = p.hop / p.decimate, silent = (p.n - p.hop) / p.decimate;
     const float unit = 2.0f / float(p.n); /* of the inverse transform */
@@ -135,7 +136,8 @@ static __global__ void __launch_bounds__(512, 1) whiten(gw_gpu_shape p, gw_gpu_c
 
         bool bad = false;
         float peak = 0, low = FLT_MAX, high = -FLT_MAX;
-        for (int round = c.fading ? 0 : 1; round < 2 && !bad; round++) { /* first through the filter that goes */
+        for (int round = c.fading ? 0 : 1; round < 2 && !bad;
+             round++) { /* first through the filter that goes */
             const gw_gpu_response *w = round ? c.response : c.fading;
             bad = __syncthreads_or(!load_window(p, c, x, hole, s, low, high));
             if (bad)
@@ -243,20 +245,23 @@ static __global__ void __launch_bounds__(512, 1) finish(gw_gpu_shape p, gw_gpu_c
 }
 
 /* taps[n_taps] -> response. One block. */
-static __global__ void __launch_bounds__(512, 1) respond(gw_gpu_shape p, const float *taps, gw_gpu_response *w)
+static __global__ void __launch_bounds__(512, 1)
+    respond(gw_gpu_shape p, const float *taps, gw_gpu_response *w)
 {
     GW_DYN_SHARED(float2, s);
     GW_SHARED(float, part, 32);
     const unsigned m = p.n / 2;
     for (unsigned k = threadIdx.x; k < m; k += blockDim.x)
-        s[gw_pad(k)] = make_float2(2 * k < p.n_taps ? taps[2 * k] : 0, 2 * k + 1 < p.n_taps ? taps[2 * k + 1] : 0);
+        s[gw_pad(k)] =
+            make_float2(2 * k < p.n_taps ? taps[2 * k] : 0, 2 * k + 1 < p.n_taps ? taps[2 * k + 1] : 0);
     __syncthreads();
     gw_block_fft(m, p.roots, s);
     untangle_all(s, m, p.roots);
     float most = 0;
     for (unsigned k = threadIdx.x; k < p.n_freq; k += blockDim.x)
         most = fmaxf(most, fmaxf(fabsf(s[gw_pad(k)].x), fabsf(s[gw_pad(k)].y)));
-    gw_keep_response(p, gw_block_max(most, part), [=](unsigned k) { return s[gw_pad(k)]; }, w);
+    gw_keep_response(
+        p, gw_block_max(most, part), [=](unsigned k) { return s[gw_pad(k)]; }, w);
 }
 
 #endif

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Network layers on the GPU: an own direct convolution in fp32 for every shape, and the ops round it. Sums in
- * float over taps and channels in one fixed order (norms in double), so a result depends neither on the batch nor
- * on the place in it.
+ * float over taps and channels in one fixed order (norms in double), so a result depends neither on the batch
+ * nor on the place in it.
  *
- * Arrays may be in device memory: then a call enqueues on this thread's stream and returns (gw_cuda_wait). Arrays
- * in host memory are copied there and back in the call: right, and for the harness, not fast. */
+ * Arrays may be in device memory: then a call enqueues on this thread's stream and returns (gw_cuda_wait).
+ * Arrays in host memory are copied there and back in the call: right, and for the harness, not fast. */
 #include "kernels/cuda/gpu.cuh"
 
 extern "C" {
@@ -51,11 +51,12 @@ static __device__ __forceinline__ float activate(gw_act act, float x)
  * input is too. The working set of a block, a few KB of both, stays in L1. `lanes`: threads side by side over
  * output channels. */
 template <bool WIDE>
-static __global__ void __launch_bounds__(THREADS) convolve(gw_conv_desc d, gw_conv_io io, const float *weight,
-                                                           const float *bias, unsigned lanes)
+static __global__ void __launch_bounds__(THREADS)
+    convolve(gw_conv_desc d, gw_conv_io io, const float *weight, const float *bias, unsigned lanes)
 {
     constexpr unsigned C = WIDE ? 4 : 1;
-    const unsigned in = d.in_channels / d.groups, out = d.out_channels / d.groups, padded = (out + TILE - 1) / TILE * TILE;
+    const unsigned in = d.in_channels / d.groups, out = d.out_channels / d.groups,
+                   padded = (out + TILE - 1) / TILE * TILE;
     const unsigned tiles = (padded / TILE + lanes - 1) / lanes, group = blockIdx.y / tiles;
     const unsigned o = ((blockIdx.y % tiles) * lanes + threadIdx.x % lanes) * TILE;
     const unsigned column = (blockIdx.x * (THREADS / lanes) + threadIdx.x / lanes) * TILE;
@@ -113,8 +114,9 @@ static __global__ void __launch_bounds__(THREADS) convolve(gw_conv_desc d, gw_co
     }
 }
 
-static __global__ void __launch_bounds__(THREADS) join_all(gw_join kind, gw_act act, size_t n, unsigned channels,
-                                                           const float *a, const float *b, bool b_is_row, float *dst)
+static __global__ void __launch_bounds__(THREADS)
+    join_all(gw_join kind, gw_act act, size_t n, unsigned channels, const float *a, const float *b,
+             bool b_is_row, float *dst)
 {
     for (size_t i = blockIdx.x * size_t(THREADS) + threadIdx.x; i < n; i += gridDim.x * size_t(THREADS)) {
         const float x = a[i], y = b[b_is_row ? i % channels : i];
@@ -122,14 +124,15 @@ static __global__ void __launch_bounds__(THREADS) join_all(gw_join kind, gw_act 
     }
 }
 
-static __global__ void __launch_bounds__(THREADS) activate_all(gw_act act, size_t n, const float *x, float *dst)
+static __global__ void __launch_bounds__(THREADS)
+    activate_all(gw_act act, size_t n, const float *x, float *dst)
 {
     for (size_t i = blockIdx.x * size_t(THREADS) + threadIdx.x; i < n; i += gridDim.x * size_t(THREADS))
         dst[i] = activate(act, x[i]);
 }
 
-static __global__ void __launch_bounds__(THREADS) mean_all(size_t n, unsigned span, unsigned channels, const float *x,
-                                                           float *dst)
+static __global__ void __launch_bounds__(THREADS)
+    mean_all(size_t n, unsigned span, unsigned channels, const float *x, float *dst)
 {
     for (size_t i = blockIdx.x * size_t(THREADS) + threadIdx.x; i < n; i += gridDim.x * size_t(THREADS)) {
         float sum = 0;
@@ -176,7 +179,8 @@ static __device__ __forceinline__ double block_sum(double v, double *part)
 }
 
 /* A block a group: mean, variance about it, and what becomes of both. */
-static __global__ void __launch_bounds__(THREADS) norm_group(gw_norm n, const float *x, const float *residual, float *dst)
+static __global__ void __launch_bounds__(THREADS)
+    norm_group(gw_norm n, const float *x, const float *residual, float *dst)
 {
     GW_SHARED(double, part, THREADS / 32);
     const unsigned each = n.channels / n.groups, first = blockIdx.x * each, count = each * n.columns;
@@ -301,7 +305,8 @@ static unsigned blocks_for(size_t n)
 int gw_cuda_wait(void)
 {
     desk *k = desk_get();
-    return k ? gw_gpu_status(cudaStreamSynchronize(k->stream), "waiting") : gw_fail(GW_ENOMEM, "GPU: no stream");
+    return k ? gw_gpu_status(cudaStreamSynchronize(k->stream), "waiting")
+             : gw_fail(GW_ENOMEM, "GPU: no stream");
 }
 
 /* ---- The ops ---- */
@@ -347,7 +352,8 @@ static int conv_open(gw_conv **out, const gw_conv_desc *d, const float *weight, 
     for (size_t o = 0; o < d->out_channels; o++)
         for (size_t i = 0; i < in; i++)
             for (size_t k = 0; k < d->kernel; k++)
-                host[((o / each * d->kernel + k) * in + i) * padded + o % each] = weight[(o * in + i) * d->kernel + k];
+                host[((o / each * d->kernel + k) * in + i) * padded + o % each] =
+                    weight[(o * in + i) * d->kernel + k];
     if (bias)
         memcpy(host + n, bias, d->out_channels * sizeof *bias);
     int err = upload(&c->weight, host, n);
@@ -395,8 +401,8 @@ static int conv_run(const gw_conv *c, const gw_conv_io *io)
     return give_back(k, there.dst, io->dst, n_dst, "convolution");
 }
 
-static void join(gw_join kind, gw_act act, uint32_t columns, uint32_t channels, const float *a, const float *b,
-                 size_t b_step, float *dst)
+static void join(gw_join kind, gw_act act, uint32_t columns, uint32_t channels, const float *a,
+                 const float *b, size_t b_step, float *dst)
 {
     const size_t n = size_t(columns) * channels, n_b = b_step ? n : channels;
     desk *k = desk_get();
@@ -406,8 +412,8 @@ static void join(gw_join kind, gw_act act, uint32_t columns, uint32_t channels, 
     const float *a_there = bring(k, a, n), *b_there = bring(k, b, n_b);
     float *dst_there = bring(k, dst, n);
     if (k->error == cudaSuccess)
-        GW_LAUNCH(join_all, blocks_for(n), THREADS, 0, k->stream, kind, act, n, channels, a_there, b_there, b_step == 0,
-                  dst_there);
+        GW_LAUNCH(join_all, blocks_for(n), THREADS, 0, k->stream, kind, act, n, channels, a_there, b_there,
+                  b_step == 0, dst_there);
     give_back(k, dst_there, dst, n, "join");
 }
 

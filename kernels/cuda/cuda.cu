@@ -33,15 +33,18 @@ static void look()
         e = cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device);
     if (e != cudaSuccess) {
         cudaGetLastError(); /* a machine without a GPU is no error that a later call should meet */
-        snprintf(status, sizeof status, "no GPU%s%s", e == cudaErrorInsufficientDriver ? " with a driver that knows this CUDA" : ": ",
+        snprintf(status, sizeof status, "no GPU%s%s",
+                 e == cudaErrorInsufficientDriver ? " with a driver that knows this CUDA" : ": ",
                  e == cudaErrorInsufficientDriver ? "" : cudaGetErrorString(e));
         return;
     }
     usable = major >= 8;
     if (usable)
-        snprintf(status, sizeof status, "%s, %d multiprocessors, %s", what.name, sms, gw_cufft() ? "cuFFT" : "no cuFFT");
+        snprintf(status, sizeof status, "%s, %d multiprocessors, %s", what.name, sms,
+                 gw_cufft() ? "cuFFT" : "no cuFFT");
     else
-        snprintf(status, sizeof status, "%s is not used: compute capability %d.%d, wanted 8.0", what.name, major, minor);
+        snprintf(status, sizeof status, "%s is not used: compute capability %d.%d, wanted 8.0", what.name,
+                 major, minor);
 }
 
 static void look_once()

@@ -6,8 +6,10 @@
 #include <dlfcn.h>
 #include <pthread.h>
 
-static_assert(int(CUFFT_R2C) == int(GW_CUFFT_R2C) && int(CUFFT_C2R) == int(GW_CUFFT_C2R), "cuFFT's own numbers");
-static_assert(sizeof(cufftHandle) == sizeof(int) && sizeof(cufftComplex) == sizeof(float2), "cuFFT's own types");
+static_assert(int(CUFFT_R2C) == int(GW_CUFFT_R2C) && int(CUFFT_C2R) == int(GW_CUFFT_C2R),
+              "cuFFT's own numbers");
+static_assert(sizeof(cufftHandle) == sizeof(int) && sizeof(cufftComplex) == sizeof(float2),
+              "cuFFT's own types");
 
 static gw_cufft_calls calls;
 static const gw_cufft_calls *found;
@@ -26,7 +28,8 @@ static void find()
             continue;
         if (look_up(library, "cufftPlanMany", &calls.plan_many) &&
             look_up(library, "cufftSetStream", &calls.set_stream) &&
-            look_up(library, "cufftExecR2C", &calls.forward) && look_up(library, "cufftExecC2R", &calls.inverse) &&
+            look_up(library, "cufftExecR2C", &calls.forward) &&
+            look_up(library, "cufftExecC2R", &calls.inverse) &&
             look_up(library, "cufftDestroy", &calls.destroy)) {
             found = &calls; /* stays open as long as the program runs */
             return;

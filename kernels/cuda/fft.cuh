@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * The Fourier transform of one block of threads in shared memory, single precision: Stockham's form in passes of
- * radix 8, 16 or 32, so that nothing is left in bit-reversed order and 16384 points take three passes. A real
- * transform of 2 m points is a complex one of m and a pass over pairs of bins (untangle, tangle).
- * (Van Loan, Computational Frameworks for the Fast Fourier Transform, 1992, chapters 1.7 and 4.3.)
- * Only forward: the inverse is the forward one with real and imaginary parts exchanged on the way in and out
- * (gw_swap). Global memory is read and written in 8 bytes a thread, 256 bytes a warp: whole sectors either way,
- * and one bin is 8 bytes in shared memory. */
+ * The Fourier transform of one block of threads in shared memory, single precision: Stockham's form in passes
+ * of radix 8, 16 or 32, so that nothing is left in bit-reversed order and 16384 points take three passes. A
+ * real transform of 2 m points is a complex one of m and a pass over pairs of bins (untangle, tangle). (Van
+ * Loan, Computational Frameworks for the Fast Fourier Transform, 1992, chapters 1.7 and 4.3.) Only forward:
+ * the inverse is the forward one with real and imaginary parts exchanged on the way in and out (gw_swap).
+ * Global memory is read and written in 8 bytes a thread, 256 bytes a warp: whole sectors either way, and one
+ * bin is 8 bytes in shared memory. */
 #ifndef GW_FFT_CUH
 #define GW_FFT_CUH
 
@@ -72,23 +72,64 @@ template <int R> static __device__ __forceinline__ void gw_dft(float2 *z)
 {
     constexpr int ROW = R / 4;
     const float c[25] = {/* of 2 pi i / 32 */
-        1.000000000f, 0.980785280f, 0.923879533f, 0.831469612f, 0.707106781f, 0.555570233f,
-        0.382683432f, 0.195090322f, 0, -0.195090322f, -0.382683432f, -0.555570233f, -0.707106781f,
-        -0.831469612f, -0.923879533f, -0.980785280f, -1.000000000f, -0.980785280f, -0.923879533f,
-        -0.831469612f, -0.707106781f, -0.555570233f, -0.382683432f, -0.195090322f, 0};
-    const float s[25] = {
-        0, 0.195090322f, 0.382683432f, 0.555570233f, 0.707106781f, 0.831469612f, 0.923879533f,
-        0.980785280f, 1.000000000f, 0.980785280f, 0.923879533f, 0.831469612f, 0.707106781f,
-        0.555570233f, 0.382683432f, 0.195090322f, 0, -0.195090322f, -0.382683432f, -0.555570233f,
-        -0.707106781f, -0.831469612f, -0.923879533f, -0.980785280f, -1.000000000f};
+                         1.000000000f,
+                         0.980785280f,
+                         0.923879533f,
+                         0.831469612f,
+                         0.707106781f,
+                         0.555570233f,
+                         0.382683432f,
+                         0.195090322f,
+                         0,
+                         -0.195090322f,
+                         -0.382683432f,
+                         -0.555570233f,
+                         -0.707106781f,
+                         -0.831469612f,
+                         -0.923879533f,
+                         -0.980785280f,
+                         -1.000000000f,
+                         -0.980785280f,
+                         -0.923879533f,
+                         -0.831469612f,
+                         -0.707106781f,
+                         -0.555570233f,
+                         -0.382683432f,
+                         -0.195090322f,
+                         0};
+    const float s[25] = {0,
+                         0.195090322f,
+                         0.382683432f,
+                         0.555570233f,
+                         0.707106781f,
+                         0.831469612f,
+                         0.923879533f,
+                         0.980785280f,
+                         1.000000000f,
+                         0.980785280f,
+                         0.923879533f,
+                         0.831469612f,
+                         0.707106781f,
+                         0.555570233f,
+                         0.382683432f,
+                         0.195090322f,
+                         0,
+                         -0.195090322f,
+                         -0.382683432f,
+                         -0.555570233f,
+                         -0.707106781f,
+                         -0.831469612f,
+                         -0.923879533f,
+                         -0.980785280f,
+                         -1.000000000f};
     GW_UNROLL
     for (int a = 0; a < ROW; a++)
         gw_dft4<ROW>(z + a);
     GW_UNROLL
     for (int b = 1; b < 4; b++)
         GW_UNROLL
-        for (int a = 1; a < ROW; a++)
-            z[ROW * b + a] = gw_mul(z[ROW * b + a], make_float2(c[32 / R * a * b], -s[32 / R * a * b]));
+    for (int a = 1; a < ROW; a++)
+        z[ROW * b + a] = gw_mul(z[ROW * b + a], make_float2(c[32 / R * a * b], -s[32 / R * a * b]));
     GW_UNROLL
     for (int b = 0; b < 4; b++)
         gw_dft<ROW>(z + ROW * b);
@@ -96,8 +137,8 @@ template <int R> static __device__ __forceinline__ void gw_dft(float2 *z)
     GW_UNROLL
     for (int b = 0; b < 4; b++)
         GW_UNROLL
-        for (int a = 0; a < ROW; a++)
-            y[b + 4 * a] = z[ROW * b + a];
+    for (int a = 0; a < ROW; a++)
+        y[b + 4 * a] = z[ROW * b + a];
     GW_UNROLL
     for (int k = 0; k < R; k++)
         z[k] = y[k];
@@ -115,8 +156,8 @@ template <> __device__ __forceinline__ void gw_dft<4>(float2 *z)
     gw_dft4<1>(z);
 }
 
-/* z[j] *= w^j, where w = root at `at`. In two steps, j % 8 and j / 8, which needs few roots at a time: read are
- * w^1, 2, 4, 8, 16, the others are their products. */
+/* z[j] *= w^j, where w = root at `at`. In two steps, j % 8 and j / 8, which needs few roots at a time: read
+ * are w^1, 2, 4, 8, 16, the others are their products. */
 template <int R> static __device__ __forceinline__ void gw_turn(float2 *z, gw_roots r, unsigned at)
 {
     float2 w[8];
@@ -145,7 +186,8 @@ template <int R> static __host__ __device__ constexpr int log2_of()
 }
 
 /* One pass of radix R over m points in s, between barriers. */
-template <int R> static __device__ __forceinline__ void gw_fft_pass(unsigned m, int ns_bits, gw_roots r, float2 *s)
+template <int R>
+static __device__ __forceinline__ void gw_fft_pass(unsigned m, int ns_bits, gw_roots r, float2 *s)
 {
     constexpr int N = GW_FFT_EACH / R; /* butterflies of a thread */
     const unsigned thread = gw_ptx_opaque(threadIdx.x), n = gw_ptx_opaque(m / R), ns = 1u << ns_bits;
@@ -176,9 +218,9 @@ template <int R> static __device__ __forceinline__ void gw_fft_pass(unsigned m, 
     __syncthreads();
 }
 
-/* s := its transform, by all threads of the block: m a power of two, 32 to 16384, at most GW_FFT_EACH times the
- * threads, and half of the roots' points or less; bin i at s[gw_pad(i)]. All of s must be there (a barrier before);
- * behind it there is a barrier. */
+/* s := its transform, by all threads of the block: m a power of two, 32 to 16384, at most GW_FFT_EACH times
+ * the threads, and half of the roots' points or less; bin i at s[gw_pad(i)]. All of s must be there (a
+ * barrier before); behind it there is a barrier. */
 static __device__ __forceinline__ void gw_block_fft(unsigned m, gw_roots r, float2 *s)
 {
     int bits = 31 - __clz(int(m)), done = 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * What every .cu file here begins with: CUDA's runtime (or the emulator of tests/emulator, which stands in its
- * place on the include path), the only ways to launch a kernel and to have shared memory, and errors.
+ * What every .cu file here begins with: CUDA's runtime (or the emulator of tests/emulator, which stands in
+ * its place on the include path), the only ways to launch a kernel and to have shared memory, and errors.
  * Kernels written with these run on a GPU and, under the sanitizers, on any machine. */
 #ifndef GW_GPU_CUH
 #define GW_GPU_CUH
@@ -18,7 +18,7 @@ extern "C" {
 #define GW_UNROLL
 #define GW_UNROLL_BY(n)
 #else
-#define GW_UNROLL _Pragma("unroll")
+#define GW_UNROLL       _Pragma("unroll")
 #define GW_PRAGMA(text) _Pragma(#text)
 #define GW_UNROLL_BY(n) GW_PRAGMA(unroll n)
 #define GW_LAUNCH(kernel, grid, block, dyn_shared, stream, ...)                                              \

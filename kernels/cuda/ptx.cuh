@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * All inline PTX there is, each with a model for the host that does the same, or, where it only hurries, makes
- * sure that it could have. */
+ * All inline PTX there is, each with a model for the host that does the same, or, where it only hurries,
+ * makes sure that it could have. */
 #ifndef GW_PTX_CUH
 #define GW_PTX_CUH
 
@@ -15,7 +15,8 @@ static __device__ __forceinline__ void gw_ptx_prefetch(const void *p, unsigned b
         (void)(b[0] + b[bytes - 1]);
 #elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
     if (bytes > 0)
-        asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(__cvta_generic_to_global(p)), "r"(bytes)
+        asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(__cvta_generic_to_global(p)),
+                     "r"(bytes)
                      : "memory");
 #else
     (void)p;
@@ -23,8 +24,8 @@ static __device__ __forceinline__ void gw_ptx_prefetch(const void *p, unsigned b
 #endif
 }
 
-/* v, of which the compiler no longer knows where it comes from: what follows from it is worked out where it is
- * wanted, not ahead of a loop and kept. */
+/* v, of which the compiler no longer knows where it comes from: what follows from it is worked out where it
+ * is wanted, not ahead of a loop and kept. */
 static __device__ __forceinline__ unsigned gw_ptx_opaque(unsigned v)
 {
 #ifndef GW_EMULATED

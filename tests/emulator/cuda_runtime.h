@@ -68,9 +68,9 @@ struct gw_emu_place {
 };
 extern thread_local gw_emu_place gw_emu_here; /* of the fiber that runs now */
 #define threadIdx (gw_emu_here.thread)
-#define blockIdx (gw_emu_here.block)
-#define blockDim (gw_emu_here.block_dim)
-#define gridDim (gw_emu_here.grid_dim)
+#define blockIdx  (gw_emu_here.block)
+#define blockDim  (gw_emu_here.block_dim)
+#define gridDim   (gw_emu_here.grid_dim)
 
 /* ---- Launches and shared memory: as the macros of kernels/cuda/gpu.cuh ---- */
 void gw_emu_launch(const void *kernel, const char *name, dim3 grid, dim3 block, size_t dyn_shared,
@@ -84,8 +84,9 @@ void *gw_emu_dyn_shared();
         const auto gw_kernel_ = kernel;                                                                      \
         (void)(stream);                                                                                      \
         auto gw_body_ = [=] { gw_kernel_(__VA_ARGS__); };                                                    \
-        gw_emu_launch(reinterpret_cast<const void *>(gw_kernel_), #kernel, (grid), (block), (dyn_shared),    \
-                      [](void *b) { (*static_cast<decltype(gw_body_) *>(b))(); }, &gw_body_);                \
+        gw_emu_launch(                                                                                       \
+            reinterpret_cast<const void *>(gw_kernel_), #kernel, (grid), (block), (dyn_shared),              \
+            [](void *b) { (*static_cast<decltype(gw_body_) *>(b))(); }, &gw_body_);                          \
     } while (0)
 #define GW_SHARED(type, name, n)                                                                             \
     static const char gw_key_##name = 0;                                                                     \
@@ -100,19 +101,20 @@ void gw_emu_warp(unsigned mask, uint64_t value, const char *file, int line);
 uint64_t gw_emu_lane(unsigned lane); /* of the warp operation that has just returned */
 unsigned gw_emu_lane_id();
 
-#define __syncthreads() gw_emu_barrier(__FILE__, __LINE__)
-#define __syncthreads_or(value) gw_emu_barrier_or((value), __FILE__, __LINE__)
-#define __syncwarp(...) gw_emu_warp(gw_emu_mask(__VA_ARGS__), 0, __FILE__, __LINE__)
+#define __syncthreads()                gw_emu_barrier(__FILE__, __LINE__)
+#define __syncthreads_or(value)        gw_emu_barrier_or((value), __FILE__, __LINE__)
+#define __syncwarp(...)                gw_emu_warp(gw_emu_mask(__VA_ARGS__), 0, __FILE__, __LINE__)
 #define __shfl_sync(mask, value, lane) gw_emu_shfl(mask, value, (lane)&31, __FILE__, __LINE__)
 #define __shfl_xor_sync(mask, value, lanes)                                                                  \
     gw_emu_shfl(mask, value, gw_emu_lane_id() ^ unsigned(lanes), __FILE__, __LINE__)
 #define __shfl_down_sync(mask, value, delta)                                                                 \
     gw_emu_shfl(mask, value,                                                                                 \
-                gw_emu_lane_id() + unsigned(delta) < 32 ? gw_emu_lane_id() + unsigned(delta) : gw_emu_lane_id(), \
+                gw_emu_lane_id() + unsigned(delta) < 32 ? gw_emu_lane_id() + unsigned(delta)                 \
+                                                        : gw_emu_lane_id(),                                  \
                 __FILE__, __LINE__)
 #define __ballot_sync(mask, value) gw_emu_ballot(mask, value, __FILE__, __LINE__)
-#define __any_sync(mask, value) (gw_emu_ballot(mask, value, __FILE__, __LINE__) != 0)
-#define __all_sync(mask, value) (gw_emu_ballot(mask, value, __FILE__, __LINE__) == (mask))
+#define __any_sync(mask, value)    (gw_emu_ballot(mask, value, __FILE__, __LINE__) != 0)
+#define __all_sync(mask, value)    (gw_emu_ballot(mask, value, __FILE__, __LINE__) == (mask))
 
 static inline unsigned gw_emu_mask(unsigned mask = 0xffffffffu)
 {
@@ -244,6 +246,8 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *a, const void *p);
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t s);
 cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width,
                               size_t height, cudaMemcpyKind kind, cudaStream_t s);
+cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemcpyKind kind);
+cudaError_t cudaDeviceSynchronize();
 cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t s);
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t s);
@@ -254,6 +258,14 @@ cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s);
 cudaError_t cudaEventSynchronize(cudaEvent_t e);
 cudaError_t gw_emu_allow_shared(const void *kernel, cudaFuncAttribute a, int bytes);
 cudaError_t gw_emu_occupancy(int *blocks, int threads, size_t shared);
+template <typename T> cudaError_t cudaMalloc(T **p, size_t bytes)
+{
+    return cudaMalloc(reinterpret_cast<void **>(p), bytes);
+}
+template <typename T> cudaError_t cudaHostAlloc(T **p, size_t bytes, unsigned flags)
+{
+    return cudaHostAlloc(reinterpret_cast<void **>(p), bytes, flags);
+}
 template <typename F> cudaError_t cudaFuncSetAttribute(F kernel, cudaFuncAttribute a, int bytes)
 {
     return gw_emu_allow_shared(reinterpret_cast<const void *>(kernel), a, bytes);

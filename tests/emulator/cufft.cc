@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * A model of cuFFT for the emulator: batched real transforms of any even length, mixed radix in double, written
- * to be read. */
+ * A model of cuFFT for the emulator: batched real transforms of any even length, mixed radix in double,
+ * written to be read. */
 #include "kernels/cuda/cufft.cuh"
 
 #include <complex>
@@ -20,7 +20,8 @@ std::mutex lock;
 std::map<int, plan> plans;
 int last_plan;
 
-/* out[0 .. n - 1] = transform of in[0], in[stride], ...; root[i] = exp(+-2 pi i / whole), whole = n * stride. */
+/* out[0 .. n - 1] = transform of in[0], in[stride], ...; root[i] = exp(+-2 pi i / whole), whole = n * stride.
+ */
 void transform(const complex *in, complex *out, unsigned n, size_t stride, const complex *root)
 {
     unsigned r = 2;
@@ -59,7 +60,7 @@ int plan_many(int *out, int rank, int *n, int *, int, int, int *, int, int, int,
     if (rank != 1 || *n < 2 || *n % 2 || batch < 1)
         return 1;
     std::lock_guard<std::mutex> hold(lock);
-    plans[*out = ++last_plan] = {unsigned(*n), unsigned(batch)};
+    plans[ *out = ++last_plan] = {unsigned(*n), unsigned(batch)};
     return 0;
 }
 
@@ -77,8 +78,9 @@ int set_stream(int, cudaStream_t)
 /* Device memory may be touched inside launches only: a launch of one thread. */
 template <class F> void on_device(F f)
 {
-    gw_emu_launch(reinterpret_cast<const void *>(&plan_of), "cuFFT", 1, 1, 0,
-                  [](void *p) { (*static_cast<F *>(p))(); }, &f);
+    gw_emu_launch(
+        reinterpret_cast<const void *>(&plan_of), "cuFFT", 1, 1, 0, [](void *p) { (*static_cast<F *>(p))(); },
+        &f);
 }
 
 int forward(int number, float *in, float2 *out)

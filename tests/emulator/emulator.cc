@@ -1,15 +1,13 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Behind cuda_runtime.h: fibers, barriers, warps, shared memory, and the runtime's calls on host memory.
- * A fiber is never on two OS threads, and a launch runs on the thread that makes it, so nothing here is
- * locked but the list of device memory. This file itself is compiled without a sanitizer; it tells
- * whichever one runs what it does, through the sanitizers' own calls, which are there or not (weak). */
-#include "cuda_runtime.h"
+ * Behind cuda_runtime.h: fibers, barriers, warps and shared memory (memory and copies: runtime.cc). A fiber
+ * is never on two OS threads, and a launch runs on the thread that makes it, so nothing here is locked. This
+ * file itself is compiled without a sanitizer; it tells whichever one runs what it does, through the
+ * sanitizers' own calls, which are there or not (weak). */
+#include "emulator.h"
 
 #include <cstdio>
 #include <cstdlib>
 #include <map>
-#include <mutex>
-#include <set>
 #include <sys/mman.h>
 #include <vector>
 #ifndef __x86_64__
@@ -19,8 +17,6 @@
 extern "C" {
 void __sanitizer_start_switch_fiber(void **save, const void *bottom, size_t size) __attribute__((weak));
 void __sanitizer_finish_switch_fiber(void *save, const void **bottom, size_t *size) __attribute__((weak));
-void __asan_poison_memory_region(const volatile void *p, size_t size) __attribute__((weak));
-void __asan_unpoison_memory_region(const volatile void *p, size_t size) __attribute__((weak));
 void *__tsan_get_current_fiber() __attribute__((weak));
 void *__tsan_create_fiber(unsigned flags) __attribute__((weak));
 void __tsan_destroy_fiber(void *fiber) __attribute__((weak));
@@ -38,17 +34,7 @@ extern "C" void gw_emu_switch(void **save, void *to); /* below */
 namespace
 {
 
-enum { STACK_BYTES = 256 << 10, GUARD_BYTES = 64 << 10, PLAIN_SHARED = 48 << 10, MOST_SHARED = 227 << 10 };
-
-[[noreturn]] void die(const char *what, const char *file = nullptr, int line = 0)
-{
-    const dim3 t = gw_emu_here.thread, b = gw_emu_here.block;
-    fprintf(stderr, "emulator: %s", what);
-    if (file)
-        fprintf(stderr, " at %s:%d", file, line);
-    fprintf(stderr, " (block %u,%u,%u thread %u,%u,%u)\n", b.x, b.y, b.z, t.x, t.y, t.z);
-    abort();
-}
+enum { STACK_BYTES = 256 << 10, GUARD_BYTES = 64 << 10 };
 
 /* ---- Switching stacks ---- */
 
@@ -139,8 +125,8 @@ struct scheduler { /* of one OS thread */
     void *arg;
     uint64_t random;
     void *tsan_self;
-    /* Addresses to tell ThreadSanitizer of order by: for each block, for its barriers and each warp's operations,
-     * even and odd ones: who leaves one is not ordered behind who has come to the next. */
+    /* Addresses to tell ThreadSanitizer of order by: for each block, for its barriers and each warp's
+     * operations, even and odd ones: who leaves one is not ordered behind who has come to the next. */
     std::vector<uint64_t> orders;
     uint64_t *order, shared_order;
     bool busy;
@@ -214,7 +200,7 @@ void grow_fibers(size_t n)
         char *p = static_cast<char *>(mmap(nullptr, STACK_BYTES + GUARD_BYTES, PROT_READ | PROT_WRITE,
                                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
         if (p == MAP_FAILED || mprotect(p, GUARD_BYTES, PROT_NONE) != 0)
-            die("no memory for the stack of a thread");
+            gw_emu_die("no memory for the stack of a thread");
         f->stack = p + GUARD_BYTES;
         start_context(&f->self, f->stack, STACK_BYTES, live);
         here.fibers.push_back(f);
@@ -242,9 +228,9 @@ void run_block(dim3 index, dim3 grid, dim3 block, std::vector<void *> &tsan_fibe
     }
     while (here.n_alive > 0) {
         if (here.ready.empty())
-            die(here.waiting.empty() ? "a warp operation waits for lanes that do not come, from"
-                                     : "not all threads of the block come to the barrier",
-                here.waiting.empty() ? nullptr : here.barrier_file, here.barrier_line);
+            gw_emu_die(here.waiting.empty() ? "a warp operation waits for lanes that do not come, from"
+                                            : "not all threads of the block come to the barrier",
+                       here.waiting.empty() ? nullptr : here.barrier_file, here.barrier_line);
         std::swap(here.ready[draw(unsigned(here.ready.size()))], here.ready.back());
         const unsigned i = here.ready.back();
         here.ready.pop_back();
@@ -266,7 +252,7 @@ unsigned barrier(int value, const char *file, int line)
         here.barrier_file = file;
         here.barrier_line = line;
     } else if (line != here.barrier_line || strcmp(file, here.barrier_file) != 0) {
-        die("threads of one block wait at two barriers, one of them", file, line);
+        gw_emu_die("threads of one block wait at two barriers, one of them", file, line);
     }
     const unsigned generation = here.barrier_generation;
     if (__tsan_release)
@@ -286,56 +272,17 @@ unsigned barrier(int value, const char *file, int line)
     return generation;
 }
 
-/* ---- Device memory ---- */
-
-struct memory {
-    std::mutex lock;
-    std::map<const char *, size_t> device, pinned;
-    std::map<const void *, int> allowed; /* dynamic shared memory by kernel */
-    int open = 0;                        /* launches and copies at work */
-};
-memory &all()
-{
-    static memory *m = new memory(); /* stays: objects of other files may outlive this one's */
-    return *m;
-}
-
-/* While one is alive the device's memory may be touched. */
-struct opened {
-    opened()
-    {
-        std::lock_guard<std::mutex> hold(all().lock);
-        if (all().open++ == 0 && __asan_unpoison_memory_region)
-            for (auto &m : all().device)
-                __asan_unpoison_memory_region(m.first, m.second);
-    }
-    ~opened()
-    {
-        std::lock_guard<std::mutex> hold(all().lock);
-        if (--all().open == 0 && __asan_poison_memory_region)
-            for (auto &m : all().device)
-                __asan_poison_memory_region(m.first, m.second);
-    }
-};
-
-bool inside(const std::map<const char *, size_t> &list, const void *p)
-{
-    auto next = list.upper_bound(static_cast<const char *>(p));
-    if (next == list.begin())
-        return false;
-    --next;
-    return static_cast<const char *>(p) < next->first + next->second;
-}
-
-cudaMemoryType type_of(const void *p)
-{
-    std::lock_guard<std::mutex> hold(all().lock);
-    return inside(all().device, p)   ? cudaMemoryTypeDevice
-           : inside(all().pinned, p) ? cudaMemoryTypeHost
-                                     : cudaMemoryTypeUnregistered;
-}
-
 } // namespace
+
+void gw_emu_die(const char *what, const char *file, int line)
+{
+    const dim3 t = gw_emu_here.thread, b = gw_emu_here.block;
+    fprintf(stderr, "emulator: %s", what);
+    if (file)
+        fprintf(stderr, " at %s:%d", file, line);
+    fprintf(stderr, " (block %u,%u,%u thread %u,%u,%u)\n", b.x, b.y, b.z, t.x, t.y, t.z);
+    abort();
+}
 
 /* ---- What kernels call ---- */
 
@@ -343,24 +290,17 @@ void gw_emu_launch(const void *kernel, const char *name, dim3 grid, dim3 block, 
                    void (*body)(void *), void *arg)
 {
     if (here.busy)
-        die("a kernel launches a kernel");
-    if (uint64_t(block.x) * block.y * block.z - 1 > 1023 || block.z > 64 || grid.x == 0 || grid.y - 1 > 65534 ||
-        grid.z - 1 > 65534)
-        die("a grid or block that no GPU takes", name);
-    int allowed = PLAIN_SHARED;
-    {
-        std::lock_guard<std::mutex> hold(all().lock);
-        auto found = all().allowed.find(kernel);
-        if (found != all().allowed.end())
-            allowed = found->second;
-    }
-    if (dyn_shared > size_t(allowed))
-        die("more dynamic shared memory than the kernel was allowed", name);
+        gw_emu_die("a kernel launches a kernel");
+    if (uint64_t(block.x) * block.y * block.z - 1 > 1023 || block.z > 64 || grid.x == 0 ||
+        grid.y - 1 > 65534 || grid.z - 1 > 65534)
+        gw_emu_die("a grid or block that no GPU takes", name);
+    if (dyn_shared > gw_emu_most_dyn_shared(kernel))
+        gw_emu_die("more dynamic shared memory than the kernel was allowed", name);
     static const char *seed = getenv("GW_EMULATE_SEED");
     if (here.random == 0)
         here.random = seed ? strtoull(seed, nullptr, 10) + 1 : 1;
 
-    const opened memory;
+    const gw_emu_opened memory;
     here.busy = true;
     here.body = body;
     here.arg = arg;
@@ -402,19 +342,19 @@ static void *shared_new(const void *key, size_t bytes)
     auto found = here.shared.find(key);
     if (found != here.shared.end()) {
         if (found->second.second != bytes)
-            die("one piece of shared memory with two sizes");
+            gw_emu_die("one piece of shared memory with two sizes");
         return found->second.first;
     }
     void *p;
     if (posix_memalign(&p, 16, bytes) != 0)
-        die("no memory for shared memory");
+        gw_emu_die("no memory for shared memory");
     memset(p, 0xff, bytes); /* NaN, as float and double */
     here.shared[key] = {p, bytes};
     size_t total = 0;
     for (auto &s : here.shared)
         total += s.second.second;
-    if (total > MOST_SHARED)
-        die("more shared memory than a block can have");
+    if (total > GW_EMU_MOST_SHARED)
+        gw_emu_die("more shared memory than a block can have");
     return p;
 }
 
@@ -458,15 +398,15 @@ void gw_emu_warp(unsigned mask, uint64_t value, const char *file, int line)
     warp *w = &here.warps[f->number / 32];
     const unsigned lane = f->number % 32, lanes = here.n_threads - f->number / 32 * 32;
     if (!(mask >> lane & 1))
-        die("a lane that is not in the mask of its own warp operation", file, line);
+        gw_emu_die("a lane that is not in the mask of its own warp operation", file, line);
     if (lanes < 32 && mask >> lanes)
-        die("a warp operation whose mask names lanes beyond the block", file, line);
+        gw_emu_die("a warp operation whose mask names lanes beyond the block", file, line);
     if (w->arrived == 0) {
         w->mask[w->generation & 1] = mask;
         w->file = file;
         w->line = line;
     } else if (mask != w->mask[w->generation & 1] || line != w->line || strcmp(file, w->file) != 0) {
-        die("lanes of one warp in two operations, or with two masks, one of them", file, line);
+        gw_emu_die("lanes of one warp in two operations, or with two masks, one of them", file, line);
     }
     f->generation = w->generation;
     uint64_t *order = here.order + 2 + f->number / 32 * 2 + (f->generation & 1);
@@ -491,7 +431,7 @@ uint64_t gw_emu_lane(unsigned lane)
     const warp *w = &here.warps[here.now->number / 32];
     const unsigned generation = here.now->generation & 1;
     if (!(w->mask[generation] >> lane & 1))
-        die("a value from a lane that took no part");
+        gw_emu_die("a value from a lane that took no part");
     return w->value[generation][lane];
 }
 
@@ -503,184 +443,4 @@ unsigned gw_emu_ballot(unsigned mask, int value, const char *file, int line)
         if (mask >> i & 1)
             votes |= unsigned(gw_emu_lane(i)) << i;
     return votes;
-}
-
-/* ---- The runtime ---- */
-
-const char *cudaGetErrorString(cudaError_t e)
-{
-    return e == cudaSuccess ? "no error" : e == cudaErrorMemoryAllocation ? "out of memory" : "invalid argument";
-}
-
-cudaError_t cudaGetLastError()
-{
-    return cudaSuccess;
-}
-
-cudaError_t cudaGetDeviceCount(int *n)
-{
-    *n = 1;
-    return cudaSuccess;
-}
-
-cudaError_t cudaGetDevice(int *device)
-{
-    *device = 0;
-    return cudaSuccess;
-}
-
-cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int)
-{
-    *value = attribute == cudaDevAttrMultiProcessorCount              ? 2
-             : attribute == cudaDevAttrMaxSharedMemoryPerBlockOptin   ? MOST_SHARED
-             : attribute == cudaDevAttrComputeCapabilityMajor         ? 9
-                                                                      : 0;
-    return cudaSuccess;
-}
-
-cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int)
-{
-    snprintf(p->name, sizeof p->name, "emulator");
-    return cudaSuccess;
-}
-
-cudaError_t cudaMalloc(void **p, size_t bytes)
-{
-    if (posix_memalign(p, 256, bytes) != 0)
-        return cudaErrorMemoryAllocation;
-    memset(*p, 0xff, bytes);
-    std::lock_guard<std::mutex> hold(all().lock);
-    all().device[static_cast<char *>(*p)] = bytes;
-    if (all().open == 0 && __asan_poison_memory_region)
-        __asan_poison_memory_region(*p, bytes);
-    return cudaSuccess;
-}
-
-cudaError_t cudaFree(void *p)
-{
-    if (!p)
-        return cudaSuccess;
-    {
-        std::lock_guard<std::mutex> hold(all().lock);
-        auto found = all().device.find(static_cast<char *>(p));
-        if (found == all().device.end())
-            die("cudaFree of what cudaMalloc did not give");
-        if (__asan_unpoison_memory_region)
-            __asan_unpoison_memory_region(p, found->second);
-        all().device.erase(found);
-    }
-    free(p);
-    return cudaSuccess;
-}
-
-cudaError_t cudaHostAlloc(void **p, size_t bytes, unsigned)
-{
-    if (posix_memalign(p, 64, bytes) != 0)
-        return cudaErrorMemoryAllocation;
-    memset(*p, 0xff, bytes);
-    std::lock_guard<std::mutex> hold(all().lock);
-    all().pinned[static_cast<char *>(*p)] = bytes;
-    return cudaSuccess;
-}
-
-cudaError_t cudaFreeHost(void *p)
-{
-    {
-        std::lock_guard<std::mutex> hold(all().lock);
-        if (p && all().pinned.erase(static_cast<char *>(p)) == 0)
-            die("cudaFreeHost of what cudaHostAlloc did not give");
-    }
-    free(p);
-    return cudaSuccess;
-}
-
-cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *a, const void *p)
-{
-    a->type = type_of(p);
-    return cudaSuccess;
-}
-
-cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width,
-                              size_t height, cudaMemcpyKind kind, cudaStream_t)
-{
-    const bool to_device = type_of(to) == cudaMemoryTypeDevice, from_device = type_of(from) == cudaMemoryTypeDevice;
-    if (kind != cudaMemcpyDefault && (to_device != (kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice) ||
-                                      from_device != (kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice)))
-        die("a copy in another direction than it says");
-    if (height > 1 && (width > to_pitch || width > from_pitch))
-        die("a copy whose rows are wider than their distance");
-    const opened memory;
-    for (size_t i = 0; i < height; i++)
-        memmove(static_cast<char *>(to) + i * to_pitch, static_cast<const char *>(from) + i * from_pitch, width);
-    return cudaSuccess;
-}
-
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t s)
-{
-    return cudaMemcpy2DAsync(to, bytes, from, bytes, bytes, 1, kind, s);
-}
-
-cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t)
-{
-    if (type_of(p) != cudaMemoryTypeDevice)
-        die("cudaMemset of memory that is not the device's");
-    const opened memory;
-    memset(p, value, bytes);
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned)
-{
-    *s = static_cast<cudaStream_t>(malloc(1));
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamDestroy(cudaStream_t s)
-{
-    free(s);
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamSynchronize(cudaStream_t)
-{
-    return cudaSuccess;
-}
-
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned)
-{
-    *e = static_cast<cudaEvent_t>(malloc(1));
-    return cudaSuccess;
-}
-
-cudaError_t cudaEventDestroy(cudaEvent_t e)
-{
-    free(e);
-    return cudaSuccess;
-}
-
-cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t)
-{
-    return cudaSuccess;
-}
-
-cudaError_t cudaEventSynchronize(cudaEvent_t)
-{
-    return cudaSuccess;
-}
-
-cudaError_t gw_emu_allow_shared(const void *kernel, cudaFuncAttribute, int bytes)
-{
-    if (bytes > MOST_SHARED)
-        return cudaErrorInvalidValue;
-    std::lock_guard<std::mutex> hold(all().lock);
-    all().allowed[kernel] = bytes;
-    return cudaSuccess;
-}
-
-cudaError_t gw_emu_occupancy(int *blocks, int threads, size_t shared)
-{
-    *blocks = 2048 / threads;
-    if (shared > 0 && *blocks > int((MOST_SHARED + 1024) / (shared + 1024)))
-        *blocks = int((MOST_SHARED + 1024) / (shared + 1024));
-    return *blocks > 0 ? cudaSuccess : cudaErrorInvalidValue;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Does the emulator do what a GPU would, and show what is wrong? Block sums by shared memory and barriers, by warp
- * operations and by atomics must come out for every order of threads; the same sum with a barrier left out
- * must not; and each broken rule must end a program, in a child of its own. */
+ * Does the emulator do what a GPU would, and show what is wrong? Block sums by shared memory and barriers, by
+ * warp operations and by atomics must come out for every order of threads; the same sum with a barrier left
+ * out must not; and each broken rule must end a program, in a child of its own. */
 #include "kernels/cuda/gpu.cuh"
 #include "kernels/cuda/ptx.cuh"
 
@@ -92,11 +92,12 @@ static unsigned *device_new()
     return static_cast<unsigned *>(p);
 }
 
-static const bool asan =
-#ifdef __SANITIZE_ADDRESS__
-    true;
+#ifdef __has_feature
+static const bool asan = __has_feature(address_sanitizer);
+#elif defined(__SANITIZE_ADDRESS__)
+static const bool asan = true;
 #else
-    false;
+static const bool asan = false;
 #endif
 
 struct broken {
@@ -162,12 +163,15 @@ template <class F> static int right(int launches, F launch)
 int main()
 {
     const size_t shared = THREADS * sizeof(unsigned);
-    expect(right(20, [=](unsigned *s) { GW_LAUNCH(tree_sum, BLOCKS, THREADS, shared, nullptr, true, s); }) == 20,
+    expect(right(20, [=](unsigned *s) { GW_LAUNCH(tree_sum, BLOCKS, THREADS, shared, nullptr, true, s); }) ==
+               20,
            "sums by barriers");
-    expect(right(20, [](unsigned *s) { GW_LAUNCH(warp_sum, BLOCKS, THREADS, 0, nullptr, s); }) == 20, "sums by warps");
+    expect(right(20, [](unsigned *s) { GW_LAUNCH(warp_sum, BLOCKS, THREADS, 0, nullptr, s); }) == 20,
+           "sums by warps");
     expect(right(20, [](unsigned *s) { GW_LAUNCH(atomic_sum, BLOCKS, THREADS, 0, nullptr, s); }) == 20,
            "sums by atomics");
-    expect(right(20, [=](unsigned *s) { GW_LAUNCH(tree_sum, BLOCKS, THREADS, shared, nullptr, false, s); }) == 0,
+    expect(right(20, [=](unsigned *s) { GW_LAUNCH(tree_sum, BLOCKS, THREADS, shared, nullptr, false, s); }) ==
+               0,
            "a missing barrier shows in every one of 20 launches");
     for (const broken &b : rules)
         if (!b.by_asan || asan)

@@ -60,7 +60,8 @@ static bool run_bulk(const gw_bulk_shape &shape)
         ops.step(w, int64_t(hop) * shape.hop, channels, CHANNELS, x.data(), shape.hop, y.data(),
                  shape.hop / shape.decimate);
     }
-    const bool good = channels[2].finite && (shape.segment == 0 || ops.psd_get(b, channels[2].state, psd.data()) > 0);
+    const bool good =
+        channels[2].finite && (shape.segment == 0 || ops.psd_get(b, channels[2].state, psd.data()) > 0);
     ops.memory_destroy(&responses);
     ops.memory_destroy(&states);
     ops.scratch_destroy(&w);
@@ -87,7 +88,8 @@ static bool run_layers()
     ops.norm(&norm, y.data(), y.data(), y.data());
     ops.pool(&pool, y.data(), x.data());
     ops.close(&c);
-    return err == GW_OK && x[0] == 9; /* 12 taps of 0.5 and the residual 2: 8; normed 0 + 1, and 8 as residual */
+    return err == GW_OK &&
+           x[0] == 9; /* 12 taps of 0.5 and the residual 2: 8; normed 0 + 1, and 8 as residual */
 }
 
 int main(int argc, char **argv)
@@ -95,9 +97,10 @@ int main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "--plant") == 0)
         return plant();
     /* rate, hop, taps, decimate, segment, pool, median of, memory, gate, half */
-    static const gw_bulk_shape shapes[] = {{64, 64, 64, 1, 128, 1, 0, 4, 0, false}, /* one fused kernel */
+    static const gw_bulk_shape shapes[] = {{2048, 2048, 2048, 1, 4096, 1, 0, 4, 0, false}, /* two warps */
+                                           {64, 64, 64, 1, 128, 1, 0, 4, 0, false}, /* one fused kernel */
                                            {64, 64, 32, 2, 128, 3, 3, 4, 1e9f, true},
-                                           {64, 64, 16, 1, 64, 1, 0, 4, 0, false}, /* segments apart */
+                                           {64, 64, 16, 1, 64, 1, 0, 4, 0, false},   /* segments apart */
                                            {64, 66, 16, 1, 132, 1, 0, 4, 0, false}}; /* by cuFFT */
     for (const gw_bulk_shape &shape : shapes)
         if (!run_bulk(shape)) {

@@ -463,8 +463,6 @@ static void survives_kill(void **state)
             err = err < 0 ? err : a.kind->open(a.self, &a.env);
             for (int i = 0; i < s.n && err == GW_OK; i++) {
                 err = give(&a, 0, &s, &s.list[i]);
-                if (i % 50 == 49)
-                    usleep(1000); /* so that a flush falls due at least every 150 blocks */
                 if (i % 50 == 49 && write(word[1], &i, sizeof i) != sizeof i)
                     break;
             }
