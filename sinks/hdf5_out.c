@@ -264,21 +264,29 @@ static int put_totals(const gw_out_stream *s)
                : 0;
 }
 
-/* First the samples, then the rows that tell of them. */
+/* Whoever is killed in between, each step is on the disk before the next begins. First the samples, then
+ * which of them are absent, then the rows that say how far the recording reaches: a reader believes only
+ * those. */
 static int flush(gw_hdf5_out *o)
 {
+    bool absent = false;
     for (int i = 0; i < o->c.n_streams; i++) {
         gw_out_stream *s = &o->stream[i];
         if (!s->came)
             continue;
         GW_TRY(extend(o, s, s->end)); /* a hole at the end is part of the recording */
         GW_TRY(ops(o)->settle(o, s));
+        absent |= s->absent.n > 0;
     }
     GW_TRY(gw_out_file_hand_over(o));
+    for (int i = 0; i < o->c.n_streams && absent; i++)
+        if (o->stream[i].came && gw_hdf5_table_settle(&o->stream[i].absent) < 0)
+            return gw_out_fail(o, o->stream[i].spec->name);
+    if (absent)
+        GW_TRY(gw_out_file_hand_over(o));
     for (int i = 0; i < o->c.n_streams; i++) {
         gw_out_stream *s = &o->stream[i];
-        if (s->came &&
-            (gw_hdf5_table_settle(&s->dq) < 0 || gw_hdf5_table_settle(&s->absent) < 0 || put_totals(s) < 0))
+        if (s->came && (gw_hdf5_table_settle(&s->dq) < 0 || put_totals(s) < 0))
             return gw_out_fail(o, s->spec->name);
     }
     GW_TRY(gw_out_file_hand_over(o));

@@ -71,10 +71,10 @@ int gw_hdf5_table_new(gw_hdf5_table *t, hid_t where, const char *name, hid_t typ
                       hsize_t rows_a_chunk)
 {
     const hsize_t none = 0, unlimited = H5S_UNLIMITED;
-    *t = (gw_hdf5_table){.dataset = -1, .type = type, .row_bytes = row_bytes};
-    t->last = malloc(row_bytes);
+    *t = (gw_hdf5_table){.dataset = -1, .type = type, .row_bytes = row_bytes, .room = 16};
+    t->last = t->row = malloc(t->room * row_bytes);
     hid_t space = H5Screate_simple(1, &none, &unlimited), create = H5Pcreate(H5P_DATASET_CREATE);
-    if (t->last && type >= 0 && space >= 0 && create >= 0 && H5Pset_chunk(create, 1, &rows_a_chunk) >= 0 &&
+    if (t->row && type >= 0 && space >= 0 && create >= 0 && H5Pset_chunk(create, 1, &rows_a_chunk) >= 0 &&
         H5Pset_obj_track_times(create, false) >= 0)
         t->dataset = H5Dcreate2(where, name, type, space, H5P_DEFAULT, create, H5P_DEFAULT);
     if (create >= 0)
@@ -88,28 +88,39 @@ int gw_hdf5_table_settle(gw_hdf5_table *t)
 {
     if (t->n == 0)
         return 0;
-    const hsize_t rows = (hsize_t)t->n, start = rows - 1, one = 1;
+    const hsize_t rows = (hsize_t)t->n, start = (hsize_t)t->first, count = rows - start;
     if (H5Dset_extent(t->dataset, &rows) < 0)
         return -1;
-    hid_t memory = H5Screate_simple(1, &one, NULL), file = H5Dget_space(t->dataset);
+    hid_t memory = H5Screate_simple(1, &count, NULL), file = H5Dget_space(t->dataset);
     int err = memory < 0 || file < 0 ||
-                      H5Sselect_hyperslab(file, H5S_SELECT_SET, &start, NULL, &one, NULL) < 0 ||
-                      H5Dwrite(t->dataset, t->type, memory, file, H5P_DEFAULT, t->last) < 0
+                      H5Sselect_hyperslab(file, H5S_SELECT_SET, &start, NULL, &count, NULL) < 0 ||
+                      H5Dwrite(t->dataset, t->type, memory, file, H5P_DEFAULT, t->row) < 0
                   ? -1
                   : 0;
     if (file >= 0)
         H5Sclose(file);
     if (memory >= 0)
         H5Sclose(memory);
+    memmove(t->row, t->last, t->row_bytes);
+    t->last = t->row;
+    t->first = t->n - 1;
     return err;
 }
 
 int gw_hdf5_table_push(gw_hdf5_table *t, const void *row)
 {
-    int err = gw_hdf5_table_settle(t);
+    const size_t held = (size_t)(t->n - t->first);
+    if (held == t->room) {
+        char *more = realloc(t->row, 2 * t->room * t->row_bytes);
+        if (!more)
+            return -1;
+        t->row = more;
+        t->room *= 2;
+    }
+    t->last = t->row + held * t->row_bytes;
     memcpy(t->last, row, t->row_bytes);
     t->n++;
-    return err;
+    return 0;
 }
 
 void gw_hdf5_table_free(gw_hdf5_table *t, int touch)
@@ -118,6 +129,6 @@ void gw_hdf5_table_free(gw_hdf5_table *t, int touch)
         H5Dclose(t->dataset);
     if (touch && t->type >= 0)
         H5Tclose(t->type);
-    free(t->last);
+    free(t->row);
     *t = GW_HDF5_NO_TABLE;
 }

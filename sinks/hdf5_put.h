@@ -20,13 +20,14 @@ int gw_hdf5_set(hid_t object, const char *name, hid_t type, const void *value);
 /* A dataset of n strings of `bytes` each. */
 int gw_hdf5_put_names(hid_t where, const char *name, const char *text, size_t bytes, hsize_t n);
 
-/* A growing table. Its last row is kept in memory until another one follows or it is settled, so that it can
- * grow without touching the file. */
+/* A growing table. What was pushed since the last settle is kept in memory, and so is the last row, so that
+ * it can grow without touching the file: nothing of it reaches the disk before its time. */
 typedef struct gw_hdf5_table {
     hid_t dataset, type; /* the table's own */
-    size_t row_bytes;
-    int64_t n;  /* rows, the last one included */
-    void *last; /* [row_bytes]; means something when n > 0 */
+    size_t row_bytes, room;
+    int64_t n, first; /* rows, the last one included; the first of them in memory */
+    char *row;        /* [room][row_bytes] rows first .. n - 1 */
+    void *last;       /* the last of them; means something when n > 0 */
 } gw_hdf5_table;
 
 #define GW_HDF5_NO_TABLE ((gw_hdf5_table){.dataset = -1, .type = -1})
@@ -35,7 +36,7 @@ typedef struct gw_hdf5_table {
 int gw_hdf5_table_new(gw_hdf5_table *t, hid_t where, const char *name, hid_t type, size_t row_bytes,
                       hsize_t rows_a_chunk);
 int gw_hdf5_table_push(gw_hdf5_table *t, const void *row);
-int gw_hdf5_table_settle(gw_hdf5_table *t); /* the last row to the file */
+int gw_hdf5_table_settle(gw_hdf5_table *t); /* all rows to the file */
 /* `touch` false leaves the library's handles alone (their file cannot be closed any more). */
 void gw_hdf5_table_free(gw_hdf5_table *t, int touch);
 
