@@ -22,8 +22,9 @@ SIZES = (64 * KiB, 256 * KiB, MiB, 4 * MiB, 16 * MiB)
 TRANSPORTS = ("inproc", "shm", "ipc", "tcp", "tcp+curve")
 NO_COPY = ("inproc", "shm")
 # Where the threads of the two ends do best on few cores. ipc: both I/O threads on one core, so that the kernel's
-# pages go round in its cache; tcp: each end with its I/O thread on a core of its own. In YAML: io_cores, cores.
-PLACE = {"ipc": "together", "tcp": "apart"}
+# pages go round in its cache, and few blocks on the way, for the same reason; tcp: each end with its I/O thread on a
+# core of its own. In YAML: io_cores, cores, credit.
+PLACE = {"ipc": ("--place", "together", "--credit", 4), "tcp": ("--place", "apart")}
 # Fill and read every byte at 1-4 MiB, in units of memcpy: what must hold, and what is hoped for.
 BARS = {"shm": (0.45, 0.75), "ipc": (0.30, 0.50), "tcp": (0.20, 0.35)}
 DESCRIPTORS_PER_S = 100_000
@@ -76,7 +77,7 @@ for _ in range(options.rounds):
                 moved.setdefault((transport, mode, size, "link"), []).append(trial)
     for transport in ("ipc", "tcp"):
         for size in (4 * MiB,) if options.quick else (MiB, 4 * MiB):
-            for name, trial in (("placed", link(transport, "bytes", size, "--place", PLACE[transport])),
+            for name, trial in (("placed", link(transport, "bytes", size, *PLACE[transport])),
                                 ("2 lanes", link(transport, "bytes", size, "--lanes", 2)),
                                 ("plain", bench("plain", transport, "bytes", size, "--credit", CREDIT["bytes"]))):
                 trial["of_memcpy"] = trial["GB_per_s"] / memory["memcpy_GB_per_s"]

@@ -63,5 +63,6 @@ const char *gw_hdf5_reason(void)
     for (char *c = text; *c; c++) /* some descriptions carry a ctime() with its newline */
         if ((unsigned char)*c < ' ')
             *c = ' ';
+    (void)H5Eclear2(H5E_DEFAULT); /* told; the library would keep it until its next error */
     return text;
 }
