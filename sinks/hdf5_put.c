@@ -72,10 +72,11 @@ int gw_hdf5_table_new(gw_hdf5_table *t, hid_t where, const char *name, hid_t typ
 {
     const hsize_t none = 0, unlimited = H5S_UNLIMITED;
     *t = (gw_hdf5_table){.dataset = -1, .type = type, .row_bytes = row_bytes, .room = 16};
-    t->last = t->row = malloc(t->room * row_bytes);
+    t->row = malloc(t->room * row_bytes);
+    t->last = malloc(row_bytes);
     hid_t space = H5Screate_simple(1, &none, &unlimited), create = H5Pcreate(H5P_DATASET_CREATE);
-    if (t->row && type >= 0 && space >= 0 && create >= 0 && H5Pset_chunk(create, 1, &rows_a_chunk) >= 0 &&
-        H5Pset_obj_track_times(create, false) >= 0)
+    if (t->row && t->last && type >= 0 && space >= 0 && create >= 0 &&
+        H5Pset_chunk(create, 1, &rows_a_chunk) >= 0 && H5Pset_obj_track_times(create, false) >= 0)
         t->dataset = H5Dcreate2(where, name, type, space, H5P_DEFAULT, create, H5P_DEFAULT);
     if (create >= 0)
         H5Pclose(create);
@@ -84,12 +85,27 @@ int gw_hdf5_table_new(gw_hdf5_table *t, hid_t where, const char *name, hid_t typ
     return t->dataset < 0 ? -1 : 0;
 }
 
+/* The last row behind the others in memory. */
+static int gather(gw_hdf5_table *t)
+{
+    const size_t held = (size_t)(t->n - 1 - t->first);
+    if (held == t->room) {
+        char *more = realloc(t->row, 2 * t->room * t->row_bytes);
+        if (!more)
+            return -1;
+        t->row = more;
+        t->room *= 2;
+    }
+    memcpy(t->row + held * t->row_bytes, t->last, t->row_bytes);
+    return 0;
+}
+
 int gw_hdf5_table_settle(gw_hdf5_table *t)
 {
     if (t->n == 0)
         return 0;
     const hsize_t rows = (hsize_t)t->n, start = (hsize_t)t->first, count = rows - start;
-    if (H5Dset_extent(t->dataset, &rows) < 0)
+    if (gather(t) < 0 || H5Dset_extent(t->dataset, &rows) < 0)
         return -1;
     hid_t memory = H5Screate_simple(1, &count, NULL), file = H5Dget_space(t->dataset);
     int err = memory < 0 || file < 0 ||
@@ -101,23 +117,14 @@ int gw_hdf5_table_settle(gw_hdf5_table *t)
         H5Sclose(file);
     if (memory >= 0)
         H5Sclose(memory);
-    memmove(t->row, t->last, t->row_bytes);
-    t->last = t->row;
     t->first = t->n - 1;
     return err;
 }
 
 int gw_hdf5_table_push(gw_hdf5_table *t, const void *row)
 {
-    const size_t held = (size_t)(t->n - t->first);
-    if (held == t->room) {
-        char *more = realloc(t->row, 2 * t->room * t->row_bytes);
-        if (!more)
-            return -1;
-        t->row = more;
-        t->room *= 2;
-    }
-    t->last = t->row + held * t->row_bytes;
+    if (t->n > 0 && gather(t) < 0)
+        return -1;
     memcpy(t->last, row, t->row_bytes);
     t->n++;
     return 0;
@@ -130,5 +137,6 @@ void gw_hdf5_table_free(gw_hdf5_table *t, int touch)
     if (touch && t->type >= 0)
         H5Tclose(t->type);
     free(t->row);
+    free(t->last);
     *t = GW_HDF5_NO_TABLE;
 }

@@ -26,8 +26,8 @@ typedef struct gw_hdf5_table {
     hid_t dataset, type; /* the table's own */
     size_t row_bytes, room;
     int64_t n, first; /* rows, the last one included; the first of them in memory */
-    char *row;        /* [room][row_bytes] rows first .. n - 1 */
-    void *last;       /* the last of them; means something when n > 0 */
+    char *row;        /* [room][row_bytes] rows first .. n - 2, without padding */
+    void *last;       /* [row_bytes], aligned; means something when n > 0 */
 } gw_hdf5_table;
 
 #define GW_HDF5_NO_TABLE ((gw_hdf5_table){.dataset = -1, .type = -1})
