@@ -10,7 +10,7 @@ import random
 import sys
 import time
 
-from faults import End, address, check, covers, finish, folder, nothing_left_behind, resumed_s, sound, text_of, tiles, trace
+from faults import End, address, check, covers, finish, folder, nothing_left_behind, resumed_s, sound, text_of, tiles, trace, wind_up
 
 CREDIT, SPEED, KILLS = 8, 400, 3
 # name, transport, whether the sender listens, lanes
@@ -37,25 +37,22 @@ class Link:
 
 def kill_receiver(link, rng):
     """The sender must end well and every sample must have been worked off; twice only what was not confirmed."""
-    sender, records = link.send(blocks=4 * SPEED, speed=SPEED), []
+    sender, records = link.send(blocks=10**6, speed=SPEED), []
     slow, twice, wrong, killed_ns = 0, 0, None, time.monotonic_ns()
     for k in range(KILLS + 1):
         receiver = link.receive()
-        until = time.monotonic() + 3
-        while not trace(link.trace) and time.monotonic() < until:
-            time.sleep(0.02)
-        slow = max(slow, resumed_s(trace(link.trace), killed_ns) or 99)
+        slow = max(slow, resumed_s(link.trace, killed_ns))
+        time.sleep(rng.uniform(0.1, 0.6))
         if k < KILLS:
-            time.sleep(rng.uniform(0.1, 0.6))
             receiver.kill()
             killed_ns = time.monotonic_ns()
         else:
+            sent, said = wind_up(sender)
             status, last = receiver.result()
         got, known = trace(link.trace), {r["sample0"] for r in records}
         twice = max(twice, sum(r["sample0"] in known for r in got))
         wrong = wrong or tiles(got)
         records += got
-    sent, said = sender.result()
     missing = covers(records, said.get("end", 1))
     return (sent == 0 and status == 0 and sound(last) and not wrong and missing == 0 and twice <= CREDIT and slow < 2 and
             said["rss_peak_kib"] < 64 << 10 and said["samples"] > 0,
@@ -73,12 +70,7 @@ def kill_sender(link, rng):
         sender.kill()
         killed_ns = time.monotonic_ns()
         sender = link.send(blocks=10**6 if k < KILLS else SPEED, speed=SPEED, first=k * 10**9)
-        time.sleep(0.2)
-        until = time.monotonic() + 3
-        while (after := resumed_s(got := [r for r in trace(link.trace) if r["sample0"] >= k * 10**9], killed_ns)) is None \
-                and time.monotonic() < until:
-            time.sleep(0.05)
-        slow = max(slow, after or 99)
+        slow = max(slow, resumed_s(link.trace, killed_ns, first=k * 10**9))
     sent, said = sender.result()
     status, last = receiver.result()
     records = trace(link.trace)
@@ -100,9 +92,9 @@ def kill_both(link, rng):
     for k in range(KILLS + 1):
         receiver, sender = link.receive(), link.send(blocks=SPEED // 2 if k == KILLS else 10**6, speed=SPEED, first=k * 10**9)
         began_ns = time.monotonic_ns()
+        slow = max(slow, resumed_s(link.trace, began_ns))
         if k < KILLS:
-            sender.wait_for("what", "open")
-            time.sleep(rng.uniform(0.4, 0.9))
+            time.sleep(rng.uniform(0.3, 0.8))
             sender.kill()
             receiver.kill()
         else:
@@ -110,7 +102,6 @@ def kill_both(link, rng):
             status, last = receiver.result()
         got = trace(link.trace)
         wrong = wrong or tiles(got) or (got and got[0]["sample0"] != k * 10**9) and "began elsewhere"
-        slow = max(slow, resumed_s(got, began_ns) or 99)
     return (sent == 0 and status == 0 and sound(last) and not wrong and last["blocks"] == said["blocks"] and slow < 2,
             f"{KILLS} kills of both: receiver {text_of(last)}; first block {slow:.2f} s after the start at most" +
             (f"; {wrong}" if wrong else "") + sender.err + receiver.err)

@@ -11,20 +11,23 @@ import sys
 import time
 
 from faults import (GAP, End, Proxy, address, check, covers, finish, folder, free_port, go_on, nothing_left_behind, resumed_s,
-                    sound, stop, text_of, tiles, trace)
+                    sound, stop, text_of, tiles, trace, wind_up)
 
 DROPPED = 6  # gw_gap_reason
 SPEED, CREDIT = 400, 8
+BLOCKS = 60 * SPEED  # more than any of these runs takes: the sender is told when to end
+AFTERWARDS_S = 1
 RSS_KIB = 48 << 10
 
 
 def judge(name, sender, receiver, path, ended_ns, must_drop):
     """(whether all is well, one line). ended_ns: when the cause ended."""
-    sent, said = sender.result()
+    after = resumed_s(path, ended_ns)
+    time.sleep(AFTERWARDS_S)
+    sent, said = wind_up(sender)
     status, last = receiver.result()
     records = trace(path)
     wrong = tiles(records) or (covers(records, said.get("end", 1)) and "samples are missing")
-    after = resumed_s(records, ended_ns) or 99
     dropped = sum(r["samples"] for r in records if r["flags"] & GAP and r["reason"] == DROPPED)
     counted = said["counts"]["dropped_samples"] if said else -1
     growth = max(sender.rss_growth_kib(), receiver.rss_growth_kib())
@@ -35,18 +38,18 @@ def judge(name, sender, receiver, path, ended_ns, must_drop):
                   (f"; {wrong}" if wrong else "") + sender.err + receiver.err)
 
 
-def open_link(transport, path, seed, seconds, drop=False, to=None, **options):
+def open_link(transport, path, seed, drop=False, to=None, **options):
     """Sender and receiver; `to`: where the receiver goes instead."""
     where = address(transport)
     common = dict(transport=transport, credit=CREDIT, samples=256, seed=seed, drop=drop, **options)
-    sender = End("send", where, listen=True, blocks=int(seconds * SPEED), speed=SPEED, crc=transport == "tcp", **common)
+    sender = End("send", where, listen=True, blocks=BLOCKS, speed=SPEED, crc=transport == "tcp", **common)
     receiver = End("receive", to(where) if to else where, trace=path, **common)
     receiver.wait_for("what", "open")
     return sender, receiver
 
 
 def stopped_receiver(transport, drop, path, seed):
-    sender, receiver = open_link(transport, path, seed, 7, drop)
+    sender, receiver = open_link(transport, path, seed, drop)
     time.sleep(0.7)
     stop(receiver)
     time.sleep(5)
@@ -57,7 +60,7 @@ def stopped_receiver(transport, drop, path, seed):
 
 
 def stopped_sender(transport, path, seed):
-    sender, receiver = open_link(transport, path, seed, 7)
+    sender, receiver = open_link(transport, path, seed)
     time.sleep(0.7)
     stop(sender)
     time.sleep(5)
@@ -75,7 +78,7 @@ def broken_cable(what, drop, path, seed):
         return f"tcp://127.0.0.1:{port}"
 
     # while the cable is slow, 400 blocks of 1 KiB a second and channel do not pass
-    sender, receiver = open_link("tcp", path, seed, 6, drop, through, **({"channels": 16} if what == "slow" else {}))
+    sender, receiver = open_link("tcp", path, seed, drop, through, **({"channels": 16} if what == "slow" else {}))
     cable = proxy[0]
     began_ns = time.monotonic_ns()
     time.sleep(0.5)

@@ -192,9 +192,24 @@ def covers(records, end, first=0):
     return missing + max(0, end - at)
 
 
-def resumed_s(records, after_ns):
-    """Seconds from this instant to the next block worked off; None if there was none."""
-    return next(((r["ns"] - after_ns) / 1e9 for r in records if r["ns"] > after_ns), None)
+def resumed_s(path, after_ns, first=0, patience_s=5):
+    """Seconds from this instant to the next block worked off, at sample `first` or later; waits for it, and says 99 when it
+    does not come."""
+    until = time.monotonic() + patience_s
+    while True:
+        for r in trace(path):
+            if r["ns"] > after_ns and r["sample0"] >= first:
+                return (r["ns"] - after_ns) / 1e9
+        if time.monotonic() > until:
+            return 99
+        time.sleep(0.02)
+
+
+def wind_up(sender):
+    """The sender makes no more blocks, hands over those it has and ends: (exit status, last line)."""
+    if sender.p.poll() is None:
+        sender.signal(signal.SIGTERM)
+    return sender.result()
 
 
 def sound(end):
