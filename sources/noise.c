@@ -36,7 +36,8 @@ size_t gw_noise_bytes(gw_rate rate)
     return (size_t)segment_samples(rate) * sizeof(double) * 4;
 }
 
-int gw_noise_new(gw_noise **out, const gw_asd *asd, gw_rate rate, uint64_t seed, uint32_t detector)
+/* All but the spectrum. */
+static int new_segments(gw_noise **out, gw_rate rate, uint64_t seed, uint32_t detector)
 {
     *out = NULL;
     gw_noise *n = calloc(1, sizeof *n);
@@ -56,13 +57,33 @@ int gw_noise_new(gw_noise **out, const gw_asd *asd, gw_rate rate, uint64_t seed,
         gw_noise_destroy(&n);
         return err;
     }
-    /* A bin of width df holds the power S df, on two sides, in two parts. */
     n->deviation[0] = 0; /* no constant offset */
-    for (uint32_t k = 1; k < n->half; k++)
-        n->deviation[k] = sqrt(gw_asd_psd(asd, k * n->df_hz, n->df_hz) * n->df_hz / 4);
     for (uint32_t i = 0; i < n->half; i++)
         n->window[i] = sin(M_PI * (i + 0.5) / n->n);
     *out = n;
+    return GW_OK;
+}
+
+int gw_noise_new(gw_noise **out, const gw_asd *asd, gw_rate rate, uint64_t seed, uint32_t detector)
+{
+    GW_TRY(new_segments(out, rate, seed, detector));
+    gw_noise *n = *out;
+    /* A bin of width df holds the power S df, on two sides, in two parts. */
+    for (uint32_t k = 1; k < n->half; k++)
+        n->deviation[k] = sqrt(gw_asd_psd(asd, k * n->df_hz, n->df_hz) * n->df_hz / 4);
+    return GW_OK;
+}
+
+int gw_noise_new_band(gw_noise **out, double low_hz, double high_hz, gw_rate rate, uint64_t seed,
+                      uint32_t part)
+{
+    GW_TRY(new_segments(out, rate, seed, part));
+    gw_noise *n = *out;
+    const double last = n->half - 1;
+    const uint32_t from = (uint32_t)fmin(fmax(ceil(low_hz / n->df_hz), 1), last);
+    const uint32_t to = (uint32_t)fmax(fmin(floor(high_hz / n->df_hz), last), from);
+    for (uint32_t k = 1; k < n->half; k++)
+        n->deviation[k] = k >= from && k <= to ? sqrt(0.25 / (to - from + 1)) : 0;
     return GW_OK;
 }
 

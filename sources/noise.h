@@ -18,6 +18,9 @@ typedef struct gw_noise gw_noise;
 
 /* `asd` is read now and not kept. */
 int gw_noise_new(gw_noise **n, const gw_asd *asd, gw_rate rate, uint64_t seed, uint32_t detector);
+/* White from low_hz to high_hz, nothing elsewhere, of unit variance. */
+int gw_noise_new_band(gw_noise **n, double low_hz, double high_hz, gw_rate rate, uint64_t seed,
+                      uint32_t part);
 void gw_noise_destroy(gw_noise **n);
 size_t gw_noise_bytes(gw_rate rate); /* that gw_noise_new allocates */
 

@@ -16,7 +16,8 @@ typedef enum gw_purpose {
     GW_FOR_GLITCH,      /* index: cell of time */
     GW_FOR_COINCIDENCE, /* index: cell of time; shared by all detectors */
     GW_FOR_POPULATION,  /* index: number of the signal */
-    GW_FOR_AUXILIARY    /* index: 0 the table, else channel */
+    GW_FOR_AUXILIARY,   /* index: 0 the table, else channel */
+    GW_FOR_WITNESS      /* index: negative the set-up, else pair of samples */
 } gw_purpose;
 
 typedef struct gw_random {

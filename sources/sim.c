@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * The source `sim`: seeded, exactly repeatable detector data. One stream of float64 strain for each
- * detector (noise + lines + glitches + signals), one event feed with the truth, and on request one stream
- * of auxiliary channels. Run by the graph through gw_kind_sim.
+ * detector (noise + lines + glitches + signals), one event feed with the truth, and on request a stream of
+ * witness channels for each detector, with the noise that what they see makes in strain, and one stream of
+ * auxiliary channels. Run by the graph through gw_kind_sim.
  *
  * Everything it emits is a function of its configuration and the sample number: block length, pace and
  * the order in which ports are asked change nothing.
@@ -10,11 +11,13 @@
  *   rate: 16384Hz    block: 1/16s        pace: 0             detectors: [H1, L1]
  *   asd: design | design-plain | FILE    excess: true (design only)    lines: true (false for a FILE)
  *   sensitivity: [1, 1]                  glitches: {...}     signals: [{...}]   population: {...}
- *   parts: false                         auxiliary: {channels: N, rate: R} */
+ *   parts: false                         auxiliary: {channels: N, rate: R}
+ *   witnesses: {rate: R, noise: 0.02, strain: 0, channels: [{...}], couplings: [{...}]}   (witness.h) */
 #include "pipeline/stage.h"
 #include "sources/auxiliary.h"
 #include "sources/glitch.h"
 #include "sources/population.h"
+#include "sources/witness.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -22,7 +25,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NOISE_CHANNEL, SIGNAL_CHANNEL, MAX_AUXILIARY = 1 << 20, MAX_BLOCK = 1 << 26 };
+enum { NOISE_CHANNEL, SIGNAL_CHANNEL, COUPLED_CHANNEL, MAX_CHANNELS };
+enum { MAX_AUXILIARY = 1 << 20, MAX_BLOCK = 1 << 26 };
 
 /* One detector's stream. A block is made in `stage` ahead of its time and handed out when it is due. */
 typedef struct stream {
@@ -36,6 +40,12 @@ typedef struct stream {
     uint32_t staged, taken; /* samples */
     int64_t made, given;    /* next sample to be made, to be handed out */
     uint32_t flags;         /* of the staged block */
+    /* Witnesses: made with strain's block; a block of either waits until the one before is taken by both. */
+    gw_witnesses *witnesses;
+    double *coupled, *strain; /* of the block: [block_samples] */
+    float *seen;              /* [channel][seen_staged], packed */
+    uint32_t seen_staged, seen_taken;
+    int64_t seen_given; /* next sample of the witnesses */
 } stream;
 
 typedef struct sim {
@@ -55,6 +65,7 @@ typedef struct sim {
     gw_rate aux_rate;
     int64_t aux_at, aux_end;
     gw_auxiliary *aux;
+    gw_witness_design witness; /* n_channels 0: none */
 } sim;
 
 /* ---- configuration ---- */
@@ -191,10 +202,15 @@ static int sim_configure(void *self, gw_conf *conf)
     GW_TRY(read_asd(s, conf));
     GW_TRY(read_auxiliary(s, conf));
     GW_TRY(gw_conf_get_bool(conf, "parts", &s->parts));
-    s->n_channels = s->parts ? 2 : 1;
+    gw_conf *witnesses = gw_conf_find(conf, "witnesses");
+    if (witnesses)
+        GW_TRY(gw_witness_configure(&s->witness, witnesses, s->rate, s->block));
+    s->n_channels = s->parts ? witnesses ? 3 : 2 : 1;
     gw_conf *glitches = gw_conf_find(conf, "glitches");
     if (glitches)
         GW_TRY(gw_glitch_configure(&s->glitches, glitches));
+    if (!s->n_detectors && witnesses)
+        return gw_conf_fail(witnesses, "sim: witnesses need detectors");
     if (!s->n_detectors && !s->aux_channels)
         return gw_conf_fail(conf, "sim: neither detectors nor auxiliary channels: nothing to simulate");
     if (!s->n_detectors && (gw_conf_find(conf, "signals") || gw_conf_find(conf, "population")))
@@ -204,12 +220,27 @@ static int sim_configure(void *self, gw_conf *conf)
 
 /* ---- shapes ---- */
 
-static int name_channels(gw_spec *spec, const char *detector, bool parts)
+static int name_channels(gw_spec *spec, const char *detector, uint32_t n)
 {
-    char name[2][GW_NAME_BYTES];
-    snprintf(name[0], sizeof name[0], "%s:STRAIN%s", detector, parts ? "_NOISE" : "");
-    snprintf(name[1], sizeof name[1], "%s:STRAIN_SIGNAL", detector);
-    return gw_spec_set_channels(spec, parts ? 2 : 1, (const char *const[]){name[0], name[1]});
+    char name[MAX_CHANNELS][GW_NAME_BYTES];
+    snprintf(name[NOISE_CHANNEL], sizeof name[0], "%s:STRAIN%s", detector, n > 1 ? "_NOISE" : "");
+    snprintf(name[SIGNAL_CHANNEL], sizeof name[0], "%s:STRAIN_SIGNAL", detector);
+    snprintf(name[COUPLED_CHANNEL], sizeof name[0], "%s:STRAIN_COUPLED", detector);
+    return gw_spec_set_channels(
+        spec, n, (const char *const[]){name[NOISE_CHANNEL], name[SIGNAL_CHANNEL], name[COUPLED_CHANNEL]});
+}
+
+static int plan_witnesses(sim *s, const char *detector, gw_spec *o)
+{
+    snprintf(o->name, sizeof o->name, "%s_witness", detector);
+    snprintf(o->detector, sizeof o->detector, "%s", detector);
+    o->rate = s->witness.rate;
+    o->dtype = GW_F32;
+    o->block_samples = s->witness.block_samples;
+    GW_TRY(gw_spec_set_channels(o, s->witness.n_channels, NULL));
+    for (uint32_t c = 0; c < o->n_channels; c++)
+        gw_witness_name(&s->witness, c, detector, o->channel[c], GW_NAME_BYTES);
+    return GW_OK;
 }
 
 static int name_auxiliary(gw_spec *spec, uint32_t n)
@@ -223,7 +254,8 @@ static int name_auxiliary(gw_spec *spec, uint32_t n)
 static int sim_plan(void *self, gw_plan *plan)
 {
     sim *s = self;
-    plan->n_out = s->n_detectors + (s->aux_channels ? 1 : 0);
+    const int witnessed = s->witness.n_channels ? s->n_detectors : 0;
+    plan->n_out = s->n_detectors + witnessed + (s->aux_channels ? 1 : 0);
     for (int d = 0; d < s->n_detectors; d++) {
         gw_spec *o = &plan->out[d];
         const char *name = s->streams[d].detector->name;
@@ -232,11 +264,15 @@ static int sim_plan(void *self, gw_plan *plan)
         o->block_samples = s->block_samples;
         snprintf(o->detector, sizeof o->detector, "%s", name);
         snprintf(o->unit, sizeof o->unit, "strain");
-        GW_TRY(name_channels(o, name, s->parts));
+        GW_TRY(name_channels(o, name, s->n_channels));
         plan->memory_bytes += gw_noise_bytes(s->rate) + sizeof(double) * s->n_channels * s->block_samples;
+        if (witnessed) {
+            GW_TRY(plan_witnesses(s, name, &plan->out[s->n_detectors + d]));
+            plan->memory_bytes += gw_witness_bytes(&s->witness);
+        }
     }
     if (s->aux_channels) {
-        gw_spec *o = &plan->out[s->n_detectors];
+        gw_spec *o = &plan->out[s->n_detectors + witnessed];
         snprintf(o->name, sizeof o->name, "aux");
         o->rate = s->aux_rate;
         o->dtype = GW_F32;
@@ -249,6 +285,16 @@ static int sim_plan(void *self, gw_plan *plan)
 
 /* ---- running ---- */
 
+static int open_witnesses(sim *s, stream *t, uint32_t number)
+{
+    GW_TRY(gw_witnesses_new(&t->witnesses, &s->witness, t->asd, s->seed, number, s->first));
+    t->coupled = calloc(s->block_samples, sizeof *t->coupled);
+    t->strain = calloc(s->block_samples, sizeof *t->strain);
+    t->seen = calloc((size_t)s->witness.n_channels * (s->witness.block_samples + 1), sizeof *t->seen);
+    t->seen_given = gw_sample_at_or_after(gw_sample_to_ns(s->first, s->rate, 0), s->witness.rate, 0);
+    return t->coupled && t->strain && t->seen ? GW_OK : gw_fail(GW_ENOMEM, "a block of witness channels");
+}
+
 static int open_stream(sim *s, stream *t)
 {
     const uint32_t number = (uint32_t)t->detector->number;
@@ -260,7 +306,7 @@ static int open_stream(sim *s, stream *t)
     if (!t->stage)
         return gw_fail(GW_ENOMEM, "a block of %" PRIu32 " samples", s->block_samples);
     t->made = t->given = s->first;
-    return GW_OK;
+    return s->witness.n_channels ? open_witnesses(s, t, number) : GW_OK;
 }
 
 static int sim_open(void *self, gw_env *env)
@@ -301,11 +347,26 @@ static int render(sim *s, int64_t until)
                                 s->rate);
 }
 
+/* What the witnesses' couplings add to the staged block, and what they see. */
+static void witness_block(sim *s, stream *t, uint32_t n)
+{
+    double *noise = t->stage, *signal = t->stage + n, *coupled = t->stage + 2 * (size_t)n;
+    gw_witnesses_couple(t->witnesses, n, t->coupled);
+    for (uint32_t i = 0; i < n; i++) {
+        noise[i] += t->coupled[i];
+        t->strain[i] = noise[i] + (s->parts ? signal[i] : 0);
+    }
+    if (s->parts)
+        memcpy(coupled, t->coupled, n * sizeof *coupled);
+    t->seen_staged = gw_witnesses_see(t->witnesses, n, t->strain, t->seen);
+    t->seen_taken = 0;
+}
+
 /* Makes the next block of a stream that has none. */
 static int make_block(sim *s, int d)
 {
     stream *t = &s->streams[d];
-    if (t->taken < t->staged || t->made >= s->end)
+    if (t->taken < t->staged || t->seen_taken < t->seen_staged || t->made >= s->end)
         return GW_OK;
     const int64_t at = t->made;
     const uint32_t n = piece_length(at, s->block_samples, s->end);
@@ -317,6 +378,8 @@ static int make_block(sim *s, int d)
         memset(t->stage + n, 0, n * sizeof *t->stage);
         gw_overlay_add(t->overlays, SIGNAL_CHANNEL, at, n, t->stage + n);
     }
+    if (t->witnesses)
+        witness_block(s, t, n);
     const int64_t from_ns = gw_sample_to_ns(at, s->rate, 0), to_ns = gw_sample_to_ns(at + n, s->rate, 0);
     t->flags = gw_population_flags(s->population, d, from_ns, to_ns) ? GW_FLAG_INJECTION : 0;
     t->made = at + n;
@@ -358,6 +421,8 @@ static int next_strain(sim *s, int d, gw_piece *piece)
         GW_TRY(make_block(s, i));
     const uint32_t left = t->staged - t->taken;
     const uint32_t n = left < piece->capacity_samples ? left : piece->capacity_samples;
+    if (!left)
+        return GW_EAGAIN; /* its witnesses are a block behind */
     if (!n)
         return gw_fail(GW_EBUG, "sim: asked to fill no samples");
     GW_TRY(gw_env_wait_until(s->env, gw_sample_to_ns(t->given + n, s->rate, 0)));
@@ -370,6 +435,27 @@ static int next_strain(sim *s, int d, gw_piece *piece)
     t->taken += n;
     t->given += n;
     return tell(s);
+}
+
+static int next_witnesses(sim *s, int d, gw_piece *piece)
+{
+    stream *t = &s->streams[d];
+    GW_TRY(make_block(s, d));
+    const uint32_t left = t->seen_staged - t->seen_taken;
+    const uint32_t n = left < piece->capacity_samples ? left : piece->capacity_samples;
+    if (!left)
+        return t->made >= s->end ? GW_EEND : GW_EAGAIN; /* strain is a block behind */
+    if (!n)
+        return gw_fail(GW_EBUG, "sim: asked to fill no samples");
+    GW_TRY(gw_env_wait_until(s->env, gw_sample_to_ns(t->seen_given + n, s->witness.rate, 0)));
+    float *out = piece->data;
+    for (uint32_t c = 0; c < s->witness.n_channels; c++)
+        memcpy(out + (size_t)c * n, t->seen + (size_t)c * t->seen_staged + t->seen_taken, n * sizeof *out);
+    piece->sample0 = t->seen_given;
+    piece->n_samples = n;
+    t->seen_taken += n;
+    t->seen_given += n;
+    return GW_OK;
 }
 
 static int next_auxiliary(sim *s, gw_piece *piece)
@@ -396,7 +482,11 @@ static int sim_next(void *self, int port, gw_piece *piece)
         gw_env_start(s->env, s->pace, gw_sample_to_ns(s->first, s->rate, 0));
     s->started = true;
     piece->dq = GW_DQ_ALL;
-    return port < s->n_detectors ? next_strain(s, port, piece) : next_auxiliary(s, piece);
+    if (port < s->n_detectors)
+        return next_strain(s, port, piece);
+    if (s->witness.n_channels && port < 2 * s->n_detectors)
+        return next_witnesses(s, port - s->n_detectors, piece);
+    return next_auxiliary(s, piece);
 }
 
 static void sim_close(void *self)
@@ -408,9 +498,15 @@ static void sim_close(void *self)
         gw_noise_destroy(&t->noise);
         gw_asd_destroy(&t->asd);
         gw_overlay_free(&t->overlays);
+        gw_witnesses_destroy(&t->witnesses);
         free(t->stage);
-        t->stage = NULL;
+        free(t->coupled);
+        free(t->strain);
+        free(t->seen);
+        t->stage = t->coupled = t->strain = NULL;
+        t->seen = NULL;
     }
+    gw_witness_release(&s->witness);
     gw_population_destroy(&s->population);
     gw_auxiliary_destroy(&s->aux);
 }

@@ -66,7 +66,7 @@ typedef struct recording {
     gw_spec spec;
     int64_t first;
     size_t n;       /* samples */
-    double *x[2];   /* per channel */
+    double *x[3];   /* per channel */
     uint8_t *flags; /* [n] of each sample's block */
     size_t longest; /* block */
 } recording;
@@ -77,6 +77,7 @@ typedef struct run {
     gw_env env;
     gw_plan plan;
     recording port[4];
+    uint32_t small; /* pieces of at most so many samples; 0: blocks */
 } run;
 
 static int configure(run *r, const char *yaml)
@@ -102,7 +103,7 @@ static void append(recording *rec, const gw_piece *p)
     assert_int_equal(p->sample0 / rec->spec.block_samples,
                      (p->sample0 + (int64_t)n - 1) / rec->spec.block_samples);
     assert_int_equal(p->dq, GW_DQ_ALL);
-    for (uint32_t c = 0; c < rec->spec.n_channels && c < 2; c++) {
+    for (uint32_t c = 0; c < rec->spec.n_channels && c < 3; c++) {
         rec->x[c] = realloc(rec->x[c], (rec->n + n) * sizeof(double));
         assert_non_null(rec->x[c]);
         for (size_t i = 0; i < n; i++)
@@ -117,9 +118,10 @@ static void append(recording *rec, const gw_piece *p)
 }
 
 /* Runs to the end; port orders differ with `turn`. */
-static void play(run *r, const char *yaml, int turn)
+static void play_small(run *r, const char *yaml, int turn, uint32_t small)
 {
     const int err = configure(r, yaml);
+    r->small = small;
     if (err != GW_OK)
         fail_msg("%s", gw_err_detail());
     if (gw_kind_sim.open(r->state, &r->env) != GW_OK)
@@ -137,13 +139,17 @@ static void play(run *r, const char *yaml, int turn)
             const int o = turn ? n_out - 1 - k : k;
             if (done[o])
                 continue;
-            gw_piece p = {.data = data[o], .capacity_samples = r->plan.out[o].block_samples};
+            const uint32_t block = r->plan.out[o].block_samples;
+            gw_piece p = {.data = data[o],
+                          .capacity_samples = r->small && r->small < block ? r->small : block};
             const int e = gw_kind_sim.next(r->state, o, &p);
             if (e == GW_EEND) {
                 done[o] = true;
                 left--;
                 continue;
             }
+            if (e == GW_EAGAIN)
+                continue;
             if (e != GW_OK)
                 fail_msg("%s", gw_err_detail());
             /* A piece is handed out when its last sample has been taken. */
@@ -153,6 +159,11 @@ static void play(run *r, const char *yaml, int turn)
         }
     for (int o = 0; o < n_out; o++)
         free(data[o]);
+}
+
+static void play(run *r, const char *yaml, int turn)
+{
+    play_small(r, yaml, turn, 0);
 }
 
 static void finish(run *r)
@@ -165,6 +176,7 @@ static void finish(run *r)
     for (int o = 0; o < 4; o++) {
         free(r->port[o].x[0]);
         free(r->port[o].x[1]);
+        free(r->port[o].x[2]);
         free(r->port[o].flags);
     }
     gw_conf_free(&r->file);
@@ -425,6 +437,59 @@ static void parts_add_up(void **state)
     finish(&parts);
 }
 
+static const char witnesses[] =
+    "witnesses:\n  rate: 512Hz\n  strain: 0.01\n  channels:\n"
+    "    - {name: MAINS, line: 60Hz, count: 2}\n    - {name: SLOW, band: [0.1Hz, 1.5Hz]}\n"
+    "    - {name: JITTER, band: [8Hz, 35Hz], count: 3}\n  couplings:\n    - {of: MAINS_0, height: 25}\n"
+    "    - {of: MAINS_1, times: SLOW, height: 6}\n    - {of: MAINS_0, power: 2, height: 4}\n"
+    "    - {of: JITTER, resonances: [{frequency: 14Hz, q: 9}, {frequency: 23Hz, q: 14}], height: 5}\n";
+
+/* Block length, pace, port order and small pieces change nothing, and strain is what it is without them plus
+ * what they say that they added. */
+static void witnesses_are_repeatable(void **state)
+{
+    (void)state;
+    static const char *const blocks[] = {"block: 1/16s\n", "block: 1/64s\npace: 4\n", "block: 1s\n"};
+    char yaml[2048];
+    run plain, first = {0};
+    snprintf(yaml, sizeof yaml, "%sparts: true\n", busy);
+    play(&plain, yaml, 0);
+    for (int b = 0; b < 3; b++) {
+        run r;
+        snprintf(yaml, sizeof yaml, "%s%s%sparts: true\n", busy, blocks[b], witnesses);
+        play_small(&r, yaml, b % 2, b == 2 ? 100 : 0);
+        assert_int_equal(r.plan.n_out, 4);
+        for (int o = 0; b && o < 4; o++) {
+            assert_int_equal(r.port[o].n, first.port[o].n);
+            assert_int_equal(r.port[o].first, first.port[o].first);
+            for (int c = 0; c < 3; c++)
+                assert_memory_equal(r.port[o].x[c], first.port[o].x[c], r.port[o].n * sizeof(double));
+        }
+        if (b)
+            finish(&r);
+        else
+            first = r;
+    }
+    assert_string_equal(first.plan.out[0].channel[2], "H1:STRAIN_COUPLED");
+    assert_string_equal(first.plan.out[3].channel[4], "L1:JITTER_1");
+    assert_string_equal(first.plan.out[3].name, "L1_witness");
+    assert_string_equal(first.plan.out[3].detector, "L1");
+    assert_int_equal(first.port[2].first, (int64_t)START * 512 + 154); /* the first at or after .3 s */
+    assert_int_equal(first.port[2].n, 22 * 512);
+    double most = 0;
+    for (int d = 0; d < 2; d++)
+        for (size_t i = 0; i < plain.port[d].n; i++) {
+            const double coupled = first.port[d].x[2][i];
+            assert_true(first.port[d].x[0][i] == plain.port[d].x[0][i] + coupled);
+            assert_true(first.port[d].x[1][i] == plain.port[d].x[1][i]);
+            most = fmax(most, fabs(coupled));
+        }
+    assert_true(most > 1e-22 && most < 1e-18);
+    assert_memory_not_equal(first.port[2].x[0], first.port[3].x[0], 1000);
+    finish(&plain);
+    finish(&first);
+}
+
 static void population_follows_its_laws(void **state)
 {
     (void)state;
@@ -565,6 +630,33 @@ static void bad_configurations(void **state)
         {"population: {min_ratio: 2}", "out of range"},
         {"auxiliary: {channels: 3}", "rate"},
         {"auxiliary: {channels: 3, rate: 100Hz}", "whole number"},
+        {"witnesses: []", "a map"},
+        {"witnesses: {channels: [{name: A, line: 60Hz}]}", "rate"},
+        {"witnesses: {rate: 500Hz, channels: [{name: A, line: 60Hz}]}", "must be a multiple"},
+        {"rate: 2048Hz\nblock: 1/64s\nwitnesses: {rate: 32Hz, channels: [{name: A, line: 3Hz}]}", "whole number"},
+        {"witnesses: {rate: 512Hz, channels: []}", "a list"},
+        {"witnesses: {rate: 512Hz, channels: [{line: 60Hz}]}", "name"},
+        {"witnesses: {rate: 512Hz, channels: [{name: A}]}", "what do these channels see"},
+        {"witnesses: {rate: 512Hz, channels: [{name: A, line: 60Hz, band: [1Hz, 2Hz]}]}", "one of them"},
+        {"witnesses: {rate: 512Hz, channels: [{name: A, line: 250Hz}]}", "at most 204.8 Hz"},
+        {"witnesses: {rate: 512Hz, channels: [{name: A, band: [9Hz, 3Hz]}]}", "rising"},
+        {"witnesses: {rate: 512Hz, channels: [{name: A, band: [9Hz, Hz]}]}", "not a frequency"},
+        {"witnesses: {rate: 512Hz, channels: [{name: A, line: 6Hz}, {name: A, line: 5Hz}]}", "twice"},
+        {"witnesses: {rate: 512Hz, channels: [{name: A, line: 6Hz, count: 512}, {name: B, line: 5Hz}]}",
+         "more than 512"},
+        {"witnesses: {rate: 512Hz, channels: [{name: A, line: 6Hz}], couplings: [{of: B}]}",
+         "'B' is neither"},
+        {"witnesses: {rate: 512Hz, channels: [{name: A, line: 6Hz}], couplings: [{of: A_1}]}", "A_0"},
+        {"witnesses: {rate: 512Hz, channels: [{name: A, line: 60Hz}], couplings: [{of: A, power: 4}]}",
+         "reaches up to 240 Hz"},
+        {"witnesses: {rate: 512Hz, channels: [{name: A, line: 6Hz}], couplings: [{of: A, resonances: 3}]}",
+         "a list of 1"},
+        {"witnesses: {rate: 512Hz, channels: [{name: A, line: 6Hz}], couplings: [{of: A, resonances: "
+         "[{frequency: 1Hz, q: 20}]}]}",
+         "rings for too long"},
+        {"detectors: []\nauxiliary: {channels: 1, rate: 16Hz}\n"
+         "witnesses: {rate: 512Hz, channels: [{name: A, line: 6Hz}]}",
+         "need detectors"},
         {"nonsense: 1", "nonsense"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
@@ -603,6 +695,7 @@ int main(void)
         cmocka_unit_test(delay_is_finer_than_a_sample),
         cmocka_unit_test(flags),
         cmocka_unit_test(parts_add_up),
+        cmocka_unit_test(witnesses_are_repeatable),
         cmocka_unit_test(population_follows_its_laws),
         cmocka_unit_test(auxiliary_channels),
         cmocka_unit_test(stops_when_told),
