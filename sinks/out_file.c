@@ -5,7 +5,7 @@
  * A killed recording must open in any reader, without repair. In the GWpy layout the file keeps the library's
  * oldest format, which has no "being written" mark, and the metadata cache is large enough that structure
  * goes to disk in a flush and not between two. A wide file is in SWMR mode, whose writes are ordered, and
- * loses its mark after each flush (swmr_mark.c). Neither is locked: a lock would only keep readers out. */
+ * its mark never reaches the disk (swmr_mark.c). Neither is locked: a lock would only keep readers out. */
 #include "pipeline/hdf5_lock.h"
 #include "sinks/hdf5_layout.h"
 #include "sinks/swmr_mark.h"
@@ -56,8 +56,9 @@ hid_t gw_out_file_create(const gw_hdf5_out *o)
         H5Pset_mdc_config(list, &cache);
     }
     if (list >= 0 && H5Pset_file_locking(list, false, true) >= 0 &&
-        (!wide || (H5Pset_libver_bounds(list, H5F_LIBVER_V110, H5F_LIBVER_V110) >= 0 &&
-                   H5Pset_alignment(list, ALIGN_FROM, ALIGN_TO) >= 0)))
+        (!wide ||
+         (gw_swmr_driver(list) == 0 && H5Pset_libver_bounds(list, H5F_LIBVER_V110, H5F_LIBVER_V110) >= 0 &&
+          H5Pset_alignment(list, ALIGN_FROM, ALIGN_TO) >= 0)))
         file = H5Fcreate(o->path, o->c.overwrite ? H5F_ACC_TRUNC : H5F_ACC_EXCL, H5P_DEFAULT, list);
     if (list >= 0)
         H5Pclose(list);
@@ -92,7 +93,7 @@ int gw_out_file_hand_over(gw_hdf5_out *o)
     GW_TRY(make_room(o, fd));
     if (H5Fflush(o->file, H5F_SCOPE_LOCAL) < 0)
         return gw_out_fail(o, "the file");
-    if ((o->c.layout == GW_LAYOUT_WIDE && gw_swmr_unmark(fd) < 0) || (o->c.sync && fdatasync(fd) < 0)) {
+    if (o->c.sync && fdatasync(fd) < 0) {
         o->broken = true;
         return gw_fail(GW_EIO, "%s: cannot write the file: %s", o->path, strerror(errno));
     }

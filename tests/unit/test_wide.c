@@ -481,8 +481,6 @@ static void survives_kill(void **state)
         close(word[0]);
         snprintf(name, sizeof name, "%s/k%d-1000000000-4000.hdf5", fixture_folder, round);
         hid_t f = H5Fopen(name, H5F_ACC_RDONLY, H5P_DEFAULT);
-        if (f < 0) /* killed between the library's write of its mark and our taking it off again */
-            f = H5Fopen(name, H5F_ACC_RDONLY | H5F_ACC_SWMR_READ, H5P_DEFAULT);
         assert_true(f >= 0);
         uint8_t complete = 9;
         hid_t at = H5Aopen_by_name(f, "gwstream", "complete", H5P_DEFAULT, H5P_DEFAULT);
