@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Measures the GPU's kernels beside what the same card copies in the same minutes, and prints JSON: bulk
  * whitening fused and by cuFFT, on arrays that lie on the device and on pinned host memory; a convolution of
- * the network engine. Run by gpu.sh. bench_gpu [CHANNELS] (default 8192; 2 x 3 x 64 KiB of device memory
- * each, and filters). */
+ * the network engine. Run by gpu.sh. bench_gpu [CHANNELS [RATE_HZ]] (default 8192, 16384; up to half a MiB of
+ * device memory a channel). */
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -16,7 +16,8 @@ extern "C" {
 #include "kernels/cuda/cuda.h"
 }
 
-enum { ROUNDS = 9, RATE = 16384 };
+enum { ROUNDS = 9 };
+static uint32_t rate_hz = 16384;
 
 static void need(bool holds, const char *what)
 {
@@ -53,61 +54,76 @@ static double copy_rate(void *to, const void *from, size_t bytes)
            });
 }
 
-/* Time of a hop of n channels, and its bytes: each of inputs and outputs once. */
+/* A hop of n channels: its time, the bytes that the caller sees (samples in, samples out, once each) and
+ * those that device memory moves; on the device by `enqueue`, with rows elsewhere by `step`. */
 static void whiten(const char *form, const gw_bulk_ops *ops, gw_bulk_shape s, const char *where, uint32_t n,
                    float *x, float *y, double copy, bool comma)
 {
     gw_bulk *b = nullptr;
     gw_bulk_scratch *w = nullptr;
     void *states = nullptr, *responses = nullptr;
+    gw_bulk_channel *channels = nullptr;
+    cudaStream_t stream = nullptr;
     need(ops->bulk_new(&b, &s) == GW_OK && ops->scratch_new(&w, b) == GW_OK, form);
     const gw_bulk_info *info = ops->info(b);
     need(ops->memory_new(&states, n * info->state_bytes) == GW_OK &&
-             ops->memory_new(&responses, n * info->response_bytes) == GW_OK,
+             ops->memory_new(&responses, n * info->response_bytes) == GW_OK &&
+             cudaHostAlloc(&channels, n * sizeof *channels, cudaHostAllocDefault) == cudaSuccess &&
+             cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) == cudaSuccess,
          "memory");
     std::vector<double> taps(s.n_taps, 1e-3);
-    ops->prepare(w, taps.data(), responses);
-    for (uint32_t i = 1; i < n; i++)
-        need(cudaMemcpy(static_cast<char *>(responses) + i * info->response_bytes, responses,
-                        info->response_bytes, cudaMemcpyDeviceToDevice) == cudaSuccess,
-             "responses");
-    std::vector<gw_bulk_channel> channels(n);
     for (uint32_t i = 0; i < n; i++) {
         channels[i] = gw_bulk_channel();
         channels[i].state = static_cast<char *>(states) + i * info->state_bytes;
         channels[i].response = static_cast<char *>(responses) + i * info->response_bytes;
         channels[i].scale = 1;
         ops->state_clear(b, channels[i].state);
+        ops->prepare(w, taps.data(), static_cast<char *>(responses) + i * info->response_bytes);
     }
+    const bool device = strcmp(where, "device") == 0;
+    const uint32_t hops = (s.n_taps + s.hop - 1) / s.hop + 1; /* until all partitions count */
     int64_t hop = 0;
-    const double t =
-        seconds([&] { ops->step(w, hop++ * s.hop, channels.data(), n, x, s.hop, y, s.hop / s.decimate); });
-    need(channels[0].finite && channels[n - 1].finite, "results");
-    const double past = std::max(s.n_taps - 1, s.segment > s.hop ? s.segment - s.hop : 0u) * 4.0;
-    const double per_hop = s.segment ? std::min(1.0, 2.0 * s.hop / s.segment) : 0;
-    const double bytes = s.hop * 4.0 * (1 + 1.0 / s.decimate) + 2 * past + double(info->response_bytes) +
-                         per_hop * 8.0 * info->psd_bins;
-    const double us = 1e6 * t / n;
-    printf(
-        "    {\"form\": \"%s\", \"arrays\": \"%s\", \"hop\": %u, \"taps\": %u, \"decimate\": %u, "
-        "\"segment\": %u, \"half\": %s, "
-        "\"layout\": \"%s\", \"us_per_channel\": %.3f, \"bytes_per_channel\": %.0f, \"share_of_copy\": %.3f, "
-        "\"share_of_card_for_100000\": %.4f, \"input_GBps\": %.2f}%s\n",
-        form, where, s.hop, s.n_taps, s.decimate, s.segment, s.half ? "true" : "false", info->layout, us,
-        bytes, bytes / (1e-6 * us) / copy, 1e5 * us * 1e-6 / (double(s.hop) / RATE), s.hop * 4.0 / (1e3 * us),
-        comma ? "," : "");
+    const auto one = [&] {
+        const int64_t sample0 = hop++ * s.hop;
+        if (device)
+            need(ops->enqueue(w, stream, sample0, channels, n, x, s.hop, y, s.hop / s.decimate) == GW_OK,
+                 form);
+        else
+            ops->step(w, sample0, channels, n, x, s.hop, y, s.hop / s.decimate);
+    };
+    for (uint32_t i = 0; i < hops; i++)
+        one();
+    const uint32_t each = rate_hz / s.hop > 0 ? rate_hz / s.hop : 1; /* long levels have their turn */
+    const double t = seconds([&] {
+                         for (uint32_t i = 0; i < each; i++)
+                             one();
+                         need(cudaStreamSynchronize(stream) == cudaSuccess, form);
+                     }) /
+                     each;
+    need(channels[0].finite && channels[n - 1].finite && channels[0].whole, "results");
+    const double us = 1e6 * t / n, seen = s.hop * 4.0 * (1 + 1.0 / s.decimate);
+    printf("    {\"form\": \"%s\", \"arrays\": \"%s\", \"hop\": %u, \"taps\": %u, \"decimate\": %u, "
+           "\"segment\": %u, \"half\": %s, \"layout\": \"%s\", \"us_per_channel\": %.4f, "
+           "\"bytes_seen\": %.0f, \"bytes_moved\": %.0f, \"seen_share_of_copy\": %.3f, "
+           "\"share_of_copy\": %.3f, \"share_of_card_for_100000\": %.4f, \"input_GBps\": %.2f}%s\n",
+           form, where, s.hop, s.n_taps, s.decimate, s.segment, s.half ? "true" : "false", info->layout, us,
+           seen, info->hop_bytes, seen / (1e-6 * us) / copy, info->hop_bytes / (1e-6 * us) / copy,
+           1e5 * us * 1e-6 / (double(s.hop) / rate_hz), s.hop * 4.0 / (1e3 * us), comma ? "," : "");
     fflush(stdout);
     ops->memory_destroy(&responses);
     ops->memory_destroy(&states);
     ops->scratch_destroy(&w);
     ops->bulk_destroy(&b);
+    cudaFreeHost(channels);
+    cudaStreamDestroy(stream);
 }
 
 static void convolve(size_t room, uint32_t batch, uint32_t columns, uint32_t in, uint32_t out,
                      uint32_t kernel, float *x, float *y, bool comma)
 {
-    need(size_t(batch) * (columns + kernel - 1) * in <= room && size_t(batch) * columns * out <= room,
-         "too few channels: no room for a convolution");
+    if (size_t(batch) * (columns + kernel - 1) * in > room || size_t(batch) * columns * out > room)
+        batch = 1, columns = 16; /* few channels: only to see that it runs */
+    need(size_t(columns + kernel) * (in > out ? in : out) <= room, "too few channels for a convolution");
     gw_conv_ops ops;
     gw_conv *c = nullptr;
     gw_conv_cuda(&ops);
@@ -132,14 +148,17 @@ static void convolve(size_t room, uint32_t batch, uint32_t columns, uint32_t in,
 int main(int argc, char **argv)
 {
     const uint32_t n = argc > 1 ? uint32_t(strtoul(argv[1], nullptr, 10)) : 8192;
-    const size_t bytes = size_t(n) * RATE * sizeof(float);
+    if (argc > 2)
+        rate_hz = uint32_t(strtoul(argv[2], nullptr, 10));
+    const uint32_t rate = rate_hz;
+    const size_t bytes = size_t(n) * rate * sizeof(float);
     float *x = nullptr, *y = nullptr, *host_x = nullptr, *host_y = nullptr;
     need(n > 0 && cudaMalloc(&x, bytes) == cudaSuccess && cudaMalloc(&y, bytes) == cudaSuccess &&
              cudaHostAlloc(&host_x, bytes, 0) == cudaSuccess &&
              cudaHostAlloc(&host_y, bytes, 0) == cudaSuccess,
          gw_cuda_status());
     uint32_t seed = 1;
-    for (size_t i = 0; i < size_t(n) * RATE; i++) { /* zeros would be faster than data */
+    for (size_t i = 0; i < size_t(n) * rate; i++) { /* zeros would be faster than data */
         seed = seed * 1664525 + 1013904223;
         host_x[i] = float(int32_t(seed)) * 0x1p-31f;
     }
@@ -152,18 +171,31 @@ int main(int argc, char **argv)
     gw_bulk_ops fused, cufft;
     gw_bulk_cuda(&fused);
     gw_bulk_cufft(&cufft);
-    const gw_bulk_shape usual = {RATE, RATE, RATE, 1, 2 * RATE, 1, 0, 64, 0, false};
-    gw_bulk_shape plain = usual, half = usual, quarter = usual, shorter = usual;
+    gw_bulk_shape usual = {};
+    usual.rate_hz = usual.hop = usual.n_taps = rate;
+    usual.decimate = usual.pool = 1;
+    usual.segment = 2 * rate;
+    usual.memory = 64;
+    gw_bulk_shape plain = usual, judged = usual, half = usual, reduced = usual, quarter = usual,
+                  sixteenth = usual, sixteenth_half = usual;
     plain.segment = 0;
+    judged.dead_run = rate / 16;
+    judged.gate = 100;
+    judged.taper = rate / 4;
     half.half = true;
-    quarter.decimate = 4;
-    shorter.hop = RATE / 4;
-    for (const gw_bulk_shape &s : {usual, plain, half, quarter, shorter}) {
+    reduced.decimate = 4;
+    quarter.hop = rate / 4;
+    quarter.segment = rate / 2;
+    sixteenth.hop = rate / 16;
+    sixteenth.segment = rate / 2;
+    sixteenth_half = sixteenth;
+    sixteenth_half.half = true;
+    for (const gw_bulk_shape &s : {usual, plain, judged, half, reduced, quarter, sixteenth, sixteenth_half}) {
         whiten("fused", &fused, s, "device", n, x, y, copy, true);
         whiten("cufft", &cufft, s, "device", n, x, y, copy, true);
     }
     whiten("fused", &fused, usual, "pinned", n, host_x, host_y, copy, false);
-    const size_t room = size_t(n) * RATE;
+    const size_t room = size_t(n) * rate;
     printf("  ],\n  \"convolution\": [\n");
     convolve(room, 256, 768, 64, 64, 3, x, y, true);
     convolve(room, 256, 96, 512, 512, 3, x, y, true);

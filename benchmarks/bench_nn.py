@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Networks on one core: gwstream beside PyTorch and ONNX Runtime on the same files in the same run, one thread each,
 rounds interleaved, medians; windows, streams, and the merged part alone that a time slide costs. The shares are of
-the fused multiply-adds that this core does at most, measured in every round. Writes benchmarks/results/nn-DATE.json.
+the fused multiply-adds that this core does at most, measured in every round, for the operations of the plain sums:
+above 1 where a layer needs fewer (kernels/cpu/conv_short.h). Writes benchmarks/results/nn-DATE.json.
 
     benchmarks/bench_nn.py [--rounds 3] [--seconds 0.4] [--peers FOLDER] [--core N] [--compile] [--quick]
 
@@ -150,7 +151,7 @@ def judge(rows, streams, pairs, slides):
 if options.quick:
     options.seconds, options.rounds = 0.05, 1
     ones = [gwstream(MODEL, "--batch", 4), gwstream(MODEL, "--stream", "--hop", 64), gwstream(MODEL, "--pairs", "--batch", 4)]
-    check(all(r["inferences_per_s"] > 0 and 0 < r["share_of_peak"] < 1.2 for r in ones), "windows, stream and pairs were measured")
+    check(all(r["inferences_per_s"] > 0 and 0 < r["share_of_peak"] < 2 for r in ones), "windows, stream and pairs were measured")
     check(ones[1]["flop"] < ones[0]["flop"] / 4, "a hop costs less than a quarter of a window")
     check(ones[2]["flop"] < ones[0]["flop"] / 2, "a slide costs less than half a window")
     finish()

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * What every implementation of bulk.h needs in the same form: which shapes there can be, and the bias of a
- * median. */
-#include "kernels/bulk.h"
+ * What every implementation of bulk.h needs in the same form: which shapes there can be, the bias of a
+ * median; and for those on the processor how a hop is judged and its output gated. */
+#include "kernels/bulk_shared.h"
 
 #include <math.h>
+#include <string.h>
 
 int gw_bulk_shape_check(const gw_bulk_shape *s)
 {
@@ -24,6 +25,13 @@ int gw_bulk_shape_check(const gw_bulk_shape *s)
     if (!(s->gate >= 0))
         return gw_fail(GW_ERANGE, "bulk whitening: the gate must be 0 (none) or positive, not %g",
                        (double)s->gate);
+    if (s->dead_run != 0 && (s->dead_run < 16 || s->dead_run > s->hop))
+        return gw_fail(GW_ERANGE,
+                       "bulk whitening: a channel is dead after 16 samples to a hop of %u, not after %u",
+                       s->hop, s->dead_run);
+    if (s->taper > LONGEST)
+        return gw_fail(GW_ERANGE, "bulk whitening: a taper has at most %d samples, not %u", LONGEST,
+                       s->taper);
     if (s->segment == 0)
         return GW_OK;
     if (s->segment % 2 || s->segment < 4 || s->segment > LONGEST || (half % s->hop && s->hop % half))
@@ -75,4 +83,76 @@ double gw_bulk_median_bias(const gw_bulk_shape *s)
         below += f;
     }
     return sum / weight;
+}
+
+/* ---- a hop ---- */
+
+static bool within(float x, float scale)
+{
+    return scale == 0 || fabsf(x * scale) <= GW_BULK_LIMIT;
+}
+
+void gw_bulk_examine(const gw_bulk_shape *s, gw_bulk_channel *c, const float *x, float known, float low,
+                     float high, bool finite, bool suspicious)
+{
+    const float scale = c->scale != 0 ? c->scale : known;
+    c->low = low;
+    c->high = high;
+    c->finite = finite && within(low, scale) && within(high, scale);
+    c->health = GW_BULK_GOOD;
+    if (!c->finite)
+        c->health = GW_BULK_NAN;
+    else if (s->dead_run && suspicious)
+        c->health = (uint8_t)gw_bulk_judge(x, s->hop, s->dead_run);
+    c->scale = scale == 0 && c->health == GW_BULK_GOOD ? gw_bulk_scale(low, high) : scale;
+}
+
+/* Shut from the first sample that is too loud until taper after the last, then up over as many more. */
+static void gate(const gw_bulk_shape *s, gw_bulk_channel *c, int64_t first, float *y, int64_t *opens)
+{
+    for (uint32_t i = 0; i < s->hop / s->decimate; i++) {
+        const int64_t at = first + i;
+        if (!(fabsf(y[i]) <= s->gate)) {
+            c->shut += *opens == INT64_MIN || at >= *opens;
+            *opens = at + s->taper;
+        }
+        if (*opens == INT64_MIN)
+            continue;
+        if (at >= *opens + s->taper) {
+            *opens = INT64_MIN;
+            continue;
+        }
+        const double rise = at < *opens ? 0 : sin(M_PI / 2 * (double)(at - *opens) / s->taper);
+        y[i] *= (float)(rise * rise);
+        c->muted = true;
+    }
+}
+
+void gw_bulk_settle(const gw_bulk_shape *s, gw_bulk_channel *c, int64_t sample0, float *y, int64_t *opens)
+{
+    const bool good = c->health == GW_BULK_GOOD;
+    c->shut = 0;
+    c->muted = false;
+    if (s->taper && s->gate > 0 && good && c->response && (c->peak > s->gate || *opens != INT64_MIN))
+        gate(s, c, sample0 / s->decimate, y, opens);
+    if (s->taper ? !c->whole || !c->response : !good && c->response)
+        memset(y, 0, s->hop / s->decimate * sizeof *y);
+}
+
+void gw_bulk_absent(const gw_bulk_shape *s, float *y)
+{
+    if (s->taper)
+        memset(y, 0, s->hop / s->decimate * sizeof *y);
+}
+
+uint32_t gw_bulk_segments(const gw_bulk_shape *s, uint32_t averaged)
+{
+    const uint64_t segments = (uint64_t)averaged * (s->median_of ? s->median_of : 1);
+    return segments < UINT32_MAX ? (uint32_t)segments : UINT32_MAX;
+}
+
+uint32_t gw_bulk_averages(const gw_bulk_shape *s, uint32_t segments)
+{
+    const uint32_t each = s->median_of ? s->median_of : 1;
+    return segments < each ? segments > 0 : segments / each;
 }

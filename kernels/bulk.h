@@ -8,12 +8,17 @@
  * the same spectra wherever a partition has the length of a segment: Hann is the three-tap convolution
  * -1/4, 1/2, -1/4 of bins, so no second transform is needed. Decimation shortens the inverse transform.
  *
+ * A hop is judged before it counts (bulk_health.h), by the same rule everywhere: dead, saturated or not
+ * finite, it leaves no trace in filter or PSD. With `taper` the output is judged as well, so that on a device
+ * nobody has to look at samples between this and the next stage.
+ *
  * No threads in here: a gw_bulk is read by all threads, a gw_bulk_scratch belongs to one, a channel is
  * worked on by one at a time. Results of a channel depend on its own samples alone, to the last bit: not on
  * its neighbours, nor on how channels are grouped into calls or threads. */
 #ifndef GW_BULK_H
 #define GW_BULK_H
 
+#include "kernels/bulk_health.h"
 #include "pipeline/error.h"
 
 #include <stdbool.h>
@@ -38,6 +43,10 @@ typedef struct gw_bulk_shape {
     float gate;         /* sigma: where |y| exceeds it, no segment that overlaps the hop enters the PSD; 0: no
                            gate */
     bool half;          /* filters are kept in half precision: half the memory, 3e-4 of error */
+    uint32_t dead_run;  /* hops are judged, with this run (16 to hop); 0: only whether they are finite */
+    uint32_t taper; /* output samples. 0: y is what the filter gives. Else it is what may be searched: 0 for
+                       a hop without a filter, or not whole; and from the first |y| beyond `gate` until
+                       taper samples after the last 0, then up by sin^2 over taper more */
 } gw_bulk_shape;
 
 typedef struct gw_bulk gw_bulk;
@@ -48,21 +57,37 @@ typedef struct gw_bulk_info {
     size_t response_bytes; /* of a filter made ready */
     uint32_t psd_bins;     /* pooled ones: bin k is the mean of bins [k * pool, (k + 1) * pool) */
     uint32_t n_partitions;
-    char layout[96]; /* for people: "4 x 1024 + 4 x 4096" */
+    double hop_bytes; /* of the device's memory that a channel's hop moves, each thing once; 0: not told */
+    char layout[96];  /* for people: "4 x 1024 + 4 x 4096" */
 } gw_bulk_info;
+
+/* What is forgotten before a hop is taken. */
+typedef enum gw_bulk_forget {
+    GW_BULK_KEEP,
+    GW_BULK_FORGET_PAST, /* as past_clear */
+    GW_BULK_FORGET_ALL   /* as state_clear */
+} gw_bulk_forget;
 
 /* One channel of a call. */
 typedef struct gw_bulk_channel {
-    void *state;          /* [state_bytes], 64-byte aligned; first of all through state_clear */
-    const void *response; /* NULL: no filter yet, y is left alone. Not rewritten while it is in use */
+    void *state; /* [state_bytes], 64-byte aligned; first of all through state_clear. NULL: the channel
+                    did not come; y is 0 with `taper`, else left alone, and nothing is said */
+    const void *response; /* NULL: no filter yet; y is 0 with `taper`, else left alone. Not rewritten while it
+                             is in use */
     const void *fading;   /* NULL, or the filter before: y goes over from it, by sin^2 over this hop */
-    float scale; /* samples are multiplied by it on their way in: a power of two that brings them near 1 */
+    float scale; /* samples are multiplied by it on their way in: a power of two that brings them near 1. 0:
+                    by the state's own: what its last good hop used, or chooses as its first (gw_bulk_scale);
+                    only state_clear forgets it. Said here */
+    uint8_t forget; /* gw_bulk_forget */
     /* said by step: */
-    bool finite;     /* false: a sample (or y) was not; y is zero, the past forgotten, the PSD as it was */
+    uint8_t health;  /* gw_bulk_health. Not good: y is zero, the past forgotten, the PSD as it was */
+    bool finite;     /* false: a sample (or y) was not: GW_BULK_NAN */
     bool whole;      /* the filter's memory was full for all of y */
     bool entered;    /* a segment entered the PSD */
-    float peak;      /* max |y| */
+    float peak;      /* max |y|, before the gate */
     float low, high; /* least and greatest sample, unscaled: equal in a dead channel. If finite */
+    uint32_t shut;   /* with `taper`: how often the gate shut in this hop ... */
+    bool muted;      /* ... and whether it took any of y away */
 } gw_bulk_channel;
 
 typedef struct gw_bulk_ops {
@@ -78,7 +103,8 @@ typedef struct gw_bulk_ops {
     void (*state_clear)(const gw_bulk *b, void *state); /* no past, no PSD */
     void (*past_clear)(const gw_bulk *b, void *state);  /* a hole: no past; the PSD stays */
 
-    /* taps[n_taps], in the units that make unit noise of scaled input -> response. */
+    /* taps[n_taps], in the units that make unit noise of scaled input -> response, for what this scratch
+     * steps or enqueues from now on. */
     void (*prepare)(gw_bulk_scratch *w, const double *taps, void *response);
 
     /* One hop, samples [sample0, sample0 + hop), sample0 >= 0, of n channels; where it does not begin with
@@ -96,6 +122,22 @@ typedef struct gw_bulk_ops {
      * of white noise: 1e-6 relative, rms over the bins. */
     uint32_t (*psd_get)(const gw_bulk *b, const void *state, float *psd);
     void (*psd_set)(const gw_bulk *b, void *state, const float *psd, uint32_t segments);
+
+    /* For a device with queues of its own (CUDA: a cudaStream_t); elsewhere both are NULL, and step is all
+     * there is. They only enqueue; what is enqueued on one queue is done in its order, and a scratch is used
+     * with one queue.
+     *
+     * enqueue: a step. x and y lie on the device, rows 16-byte aligned. channel[n] lies in pinned host memory
+     * and is left alone until the queue has come past it: then what step says stands in it, and responses
+     * that only it used may be rewritten. Else GW_ERANGE. A device that fails says so in a later call or
+     * mark.
+     *
+     * psd_read: psd_get of n channels into psd[n][psd_bins] and segments[n], pinned host memory, valid when
+     * the queue has come past it; state[n] may go at once. */
+    int (*enqueue)(gw_bulk_scratch *w, void *queue, int64_t sample0, gw_bulk_channel *channel, uint32_t n,
+                   const float *x, size_t x_stride, float *y, size_t y_stride);
+    int (*psd_read)(gw_bulk_scratch *w, void *queue, const void *const *state, uint32_t n, float *psd,
+                    uint32_t *segments);
 } gw_bulk_ops;
 
 /* GW_ERANGE, and which value of the shape cannot be. */

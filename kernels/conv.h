@@ -8,7 +8,10 @@
  *             + sum over k, c of weight[o][c][k] * src[n * stride + k * dilation][g * in / groups + c])
  *         with g = o / (out / groups): ONNX Conv. Error bound: |dst - exact| <= 6e-8 * (8 + sqrt(K)) *
  *         (sum of the absolute values of all K + 2 terms) before act. `ref` sums in order of k, then c, in
- *         double: leading and trailing zero taps change nothing.
+ *         double: leading and trailing zero taps change nothing. `cpu` makes up to 8 neighbouring outputs of
+ *         a convolution without groups or dilation together: there the bound takes the largest such sum
+ *         within 7 columns, an input counted with the largest weight of its taps, a not-a-number reaches
+ *         7 columns further, and other columns before or behind may change the last bits.
  *   act   none and relu and leaky_relu and clip add no error; tanh, sigmoid, elu, silu, gelu, softplus add
  *         2e-7 * (1 + |result|).
  *   join  dst = act(a + b), act(a - b) or act(a * b);  mean: of `span` columns, for each of `n` ends.

@@ -13,6 +13,7 @@
 #ifndef GW_WHITENING_H
 #define GW_WHITENING_H
 
+#include "kernels/minphase.h"
 #include "kernels/spectrum.h"
 
 #include <stdbool.h>
@@ -31,6 +32,10 @@ typedef struct gw_whitening gw_whitening;
 
 /* `fft` has grid_samples points, is lent, and is overwritten by each design. */
 int gw_whitening_new(gw_whitening **w, const gw_spectrum_ops *ops, gw_fft *fft, const gw_whitening_shape *s);
+/* The same in single precision, minimum phase only, at a fifth of the cost: for filters that run in single
+ * precision. `m` has grid_samples points and is lent. */
+int gw_whitening_new_single(gw_whitening **w, const gw_minphase_ops *ops, gw_minphase *m,
+                            const gw_whitening_shape *s);
 void gw_whitening_destroy(gw_whitening **w);
 
 /* psd[psd_bins] -> taps[n_taps]. GW_ERANGE, and taps are not touched, where the PSD is zero or not finite

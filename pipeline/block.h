@@ -5,6 +5,7 @@
 #define GW_BLOCK_H
 
 #include "pipeline/clock.h"
+#include "pipeline/device.h"
 #include "pipeline/error.h"
 
 #include <stdatomic.h>
@@ -49,8 +50,6 @@ typedef enum gw_dtype {
 } gw_dtype;
 size_t gw_dtype_bytes(gw_dtype t);     /* 0 if unknown */
 const char *gw_dtype_text(gw_dtype t); /* "float32"; "?" if unknown */
-
-typedef enum gw_space { GW_SPACE_HOST, GW_SPACE_PINNED, GW_SPACE_DEVICE, GW_SPACE_SHARED } gw_space;
 
 /* In memory as on the wire. Integers little-endian. */
 typedef struct gw_header {
@@ -138,6 +137,7 @@ struct gw_block {
     gw_space space;
     size_t capacity;              /* bytes at data */
     void *data;                   /* [channel][sample], channels hdr.n_samples apart */
+    uint8_t *tail;                /* in space DEVICE: the presence bits, in the host's memory; else NULL */
     void (*release)(gw_block *b); /* called with the last reference gone: the slab goes home */
     void *home;                   /* release's own: a pool, or the receiver that lent the block */
 };
@@ -145,7 +145,8 @@ struct gw_block {
 /* Presence bits of a block, NULL when every channel is present. */
 static inline const uint8_t *gw_block_presence(const gw_block *b)
 {
-    return b->hdr.presence_bytes ? (const uint8_t *)b->data + b->hdr.presence_offset : NULL;
+    const uint8_t *tail = b->tail ? b->tail : (const uint8_t *)b->data + b->hdr.presence_offset;
+    return b->hdr.presence_bytes ? tail : NULL;
 }
 static inline bool gw_present(const uint8_t *presence, uint32_t channel)
 {
@@ -160,9 +161,13 @@ void gw_block_unref(gw_block **b); /* gives the slab back with the last one; nul
 
 /* A fixed number of slabs of one size, allocated at once. A free slab is the permission to produce. In space
  * SHARED the slabs lie in a memfd (no name, sealed against resizing), which a shm link hands to its receiver.
- */
+ * gw_pool_new: in spaces HOST and SHARED. */
 typedef struct gw_pool gw_pool;
 int gw_pool_new(gw_pool **p, const char *name, int slabs, size_t slab_bytes, gw_space space);
+/* In any space; `device` gives the memory in spaces PINNED and DEVICE, and is not needed for the others. The
+ * host cannot read a DEVICE slab, so its presence bits, at most tail_bytes, lie beside it. */
+int gw_pool_new_on(gw_pool **p, const gw_device *device, const char *name, int slabs, size_t slab_bytes,
+                   size_t tail_bytes, gw_space space);
 /* A free slab with one reference and a zeroed header, or GW_EAGAIN. Any thread may return slabs; one
  * thread takes them. */
 int gw_pool_take(gw_pool *p, gw_block **b);

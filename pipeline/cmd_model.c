@@ -33,11 +33,15 @@ static const char help[] =
     "  -p, --pairs          the layers behind those of each detector alone, as for a time slide (bench)\n"
     "  -t, --seconds S      how long to measure each (bench; default 1)\n"
     "  -l, --level L        ref (plain C), cpu, or cuda where it is there (default)\n"
+    "      --device D       cpu (default), or cuda: the whole network on the GPU (run, bench; bench: "
+    "numbers\n"
+    "                       that lie there, inferences a second of wall time)\n"
+    "      --precision P    with --device cuda: fp32 (strict; default), or tf32 by cuDNN where it is there\n"
     "      --nodes          node by node, even if the network can be planned\n"
     "      --json           a line of JSON for each measurement (bench)\n"
     "  -h, --help           this text\n";
 
-enum { HOP = 256, NODES, JSON };
+enum { HOP = 256, NODES, JSON, DEVICE, PRECISION };
 
 static const struct option longs[] = {{"in", required_argument, NULL, 'i'},
                                       {"out", required_argument, NULL, 'o'},
@@ -48,6 +52,8 @@ static const struct option longs[] = {{"in", required_argument, NULL, 'i'},
                                       {"pairs", no_argument, NULL, 'p'},
                                       {"seconds", required_argument, NULL, 't'},
                                       {"level", required_argument, NULL, 'l'},
+                                      {"device", required_argument, NULL, DEVICE},
+                                      {"precision", required_argument, NULL, PRECISION},
                                       {"nodes", no_argument, NULL, NODES},
                                       {"json", no_argument, NULL, JSON},
                                       {"help", no_argument, NULL, 'h'},
@@ -103,6 +109,16 @@ static int option(gw_model_options *o, int c, char **argv)
     case JSON:
         o->json = true;
         return GW_OK;
+    case PRECISION:
+        o->precision = strcmp(optarg, "tf32") == 0 ? GW_PRECISION_TF32 : GW_PRECISION_FP32;
+        return o->precision == GW_PRECISION_TF32 || strcmp(optarg, "fp32") == 0
+                   ? GW_OK
+                   : gw_fail(GW_EUSAGE, "--precision: '%s' is none of fp32, tf32", optarg);
+    case DEVICE:
+        o->device = strcmp(optarg, "cuda") == 0;
+        return o->device || strcmp(optarg, "cpu") == 0
+                   ? GW_OK
+                   : gw_fail(GW_EUSAGE, "--device: '%s' is none of cpu, cuda", optarg);
     case HOP:
         return whole(optarg, "--hop", &o->hop);
     case 'b':

@@ -27,6 +27,8 @@ typedef struct gw_model_options {
     int64_t hop;          /* samples; 0 = not given */
     double seconds;
     bool stream, nodes, pairs, json;
+    bool device;            /* the whole network on the GPU ... */
+    gw_precision precision; /* ... so */
 } gw_model_options;
 
 int gw_model_show(const gw_model_options *o);

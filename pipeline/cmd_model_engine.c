@@ -34,9 +34,9 @@ static int make_output(gw_tensor *t, const char *path, gw_onnx_type type, int ra
     return t->data ? GW_OK : gw_fail(GW_ENOMEM, "%s: no memory for its outputs", path);
 }
 
-static int open_plan(gw_model_engine *e, int64_t windows)
+static int open_plan(gw_model_engine *e, int64_t windows, const gw_model_options *o)
 {
-    const gw_net_options want = {.mode = GW_NET_WINDOW};
+    const gw_net_options want = {.mode = GW_NET_WINDOW, .device = o->device, .precision = o->precision};
     GW_TRY(gw_net_open(&e->net, e->m, &e->k, &want));
     e->calls = windows > 0 ? windows : 1;
     const gw_net_info *info = gw_net_get_info(e->net);
@@ -80,9 +80,11 @@ static int open_either(gw_model_engine *e, const gw_model_options *o, int64_t wi
     GW_TRY(gw_model_load(&e->m, o, 1));
     if (e->m->n_outputs > GW_MODEL_FILES || e->m->n_inputs > GW_MODEL_FILES)
         return gw_fail(GW_ENOTSUP, "%s: more than %d inputs or outputs", o->path, GW_MODEL_FILES);
+    if (o->nodes && o->device)
+        return gw_fail(GW_EUSAGE, "%s: --device cuda needs a plan; --nodes has none", o->path);
     if (!o->nodes) {
-        const int err = open_plan(e, windows);
-        if (err != GW_ENOTSUP)
+        const int err = open_plan(e, windows, o);
+        if (err != GW_ENOTSUP || o->device)
             return err;
         snprintf(e->why, sizeof e->why, "%s", gw_err_detail());
         gw_net_close(&e->net);

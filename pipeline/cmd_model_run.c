@@ -230,7 +230,10 @@ static int run_stream(files *f, const gw_onnx *m, const gw_model_options *o)
     gw_net *net = NULL;
     gw_tensor all[GW_MODEL_FILES] = {0};
     float *piece[GW_MODEL_FILES] = {0};
-    const gw_net_options want = {.mode = GW_NET_STREAM, .hop_samples = (uint32_t)o->hop};
+    const gw_net_options want = {.mode = GW_NET_STREAM,
+                                 .hop_samples = (uint32_t)o->hop,
+                                 .device = o->device,
+                                 .precision = o->precision};
     GW_TRY(gw_kernels_init(&k, o->level));
     GW_TRY(gw_net_open(&net, m, &k, &want));
     const gw_net_info *info = gw_net_get_info(net);

@@ -135,19 +135,52 @@ static void show_stream(const gw_model_engine *e)
     gw_net_close(&net);
 }
 
-static void show_parts(const gw_model_engine *e)
+/* The same slide as a stream: a logit each hop. */
+static void show_streamed_slide(const gw_model_engine *e, double whole)
 {
     gw_net *net = NULL;
-    const gw_net_options want = {.mode = GW_NET_WINDOW, .part = GW_NET_MERGED};
-    if (!e->net || gw_net_open(&net, e->m, &e->k, &want) < 0) {
-        if (e->net && gw_net_get_info(e->net)->n_channels > 1)
-            printf("detectors   not apart: %s\n", plain(gw_err_detail(), e->m));
+    const gw_net_options want = {.mode = GW_NET_STREAM, .part = GW_NET_MERGED};
+    if (gw_net_open(&net, e->m, &e->k, &want) < 0)
+        return;
+    const gw_net_info *i = gw_net_get_info(net);
+    printf("  its least hop            %.3f MFLOP for %u columns, %.0f times less\n", i->flop * 1e-6,
+           i->hop_samples, whole / i->flop);
+    gw_net_close(&net);
+}
+
+static void show_meeting(const gw_net *merged)
+{
+    int count, told = 0;
+    const gw_net_layer *layer = gw_net_layers(merged, &count);
+    for (int i = 0; i < count; i++)
+        if (layer[i].meets)
+            printf("%s'%s'", told++ ? ", " : "; split where they meet: ", layer[i].node);
+    printf("\n");
+}
+
+/* Where the detectors meet, and what a pairing of them costs that is computed already up to there. */
+static void show_parts(const gw_model_engine *e)
+{
+    gw_net *trunk = NULL, *merged = NULL;
+    if (!e->net || gw_net_get_info(e->net)->n_channels < 2)
+        return;
+    if (gw_net_open(&trunk, e->m, &e->k, &(gw_net_options){.part = GW_NET_TRUNK}) < 0 ||
+        gw_net_open(&merged, e->m, &e->k, &(gw_net_options){.part = GW_NET_MERGED}) < 0) {
+        printf("detectors   not apart: %s\n", plain(gw_err_detail(), e->m));
+        gw_net_close(&trunk);
         return;
     }
-    const gw_net_info *i = gw_net_get_info(net), *all = gw_net_get_info(e->net);
-    printf("detectors   %u apart up to features of %u x %u; what follows is %.0f %% of the work\n",
-           i->n_detectors, i->n_channels, i->window_samples, 100 * i->flop / all->flop);
-    gw_net_close(&net);
+    const gw_net_info *one = gw_net_get_info(trunk), *slide = gw_net_get_info(merged),
+                      *all = gw_net_get_info(e->net);
+    printf("detectors   %u apart up to features of %u x %u", slide->n_detectors, slide->n_channels,
+           slide->window_samples);
+    show_meeting(merged);
+    printf("  each of them             %.3f MFLOP a window\n", one->flop * 1e-6);
+    printf("  a slide                  %.3f MFLOP a window of features, %.2f times less than a whole one\n",
+           slide->flop * 1e-6, all->flop / slide->flop);
+    show_streamed_slide(e, all->flop);
+    gw_net_close(&trunk);
+    gw_net_close(&merged);
 }
 
 static void show_metadata(const gw_onnx *file)
@@ -158,6 +191,15 @@ static void show_metadata(const gw_onnx *file)
             printf("metadata\n");
         printf("  %-28s %s\n", key, value);
     }
+}
+
+static void show_cost(const gw_model_engine *e, const gw_model_facts *f)
+{
+    const double run = e->net ? gw_net_get_info(e->net)->flop : f->flop;
+    printf("cost        %.3f MFLOP a window", run * 1e-6);
+    if (run < 0.99 * f->flop)
+        printf(" (%.3f with the columns that no output depends on)", f->flop * 1e-6);
+    printf("\n");
 }
 
 static void show_all(const gw_model_options *o, const gw_model_engine *e, const gw_model_facts *f,
@@ -176,7 +218,8 @@ static void show_all(const gw_model_options *o, const gw_model_engine *e, const 
         show_plan(e->net, f, m);
     else
         show_nodes(f, m);
-    printf("weights     %" PRIu64 "\ncost        %.3f MFLOP a window\n", f->parameters, f->flop * 1e-6);
+    printf("weights     %" PRIu64 "\n", f->parameters);
+    show_cost(e, f);
     if (e->net)
         printf("engine      planned\n");
     else

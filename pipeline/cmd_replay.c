@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * The short ways: `gwstream replay FILES` and `gwstream simulate` write the YAML that a user would have
  * written and run it as any other graph. Neither publishes beyond this host. --yaml shows the graph. */
+#include "kernels/kernels.h"
 #include "pipeline/cmd.h"
 #include "pipeline/config.h"
 #include "pipeline/graph.h"
@@ -71,6 +72,7 @@ static int run_text(text *t, const char *name, bool show, bool quiet)
         return GW_OK;
     }
     gw_graph *g;
+    gw_device_set(gw_kernels_device());
     int err = gw_graph_parse(&g, name, t->s);
     free(t->s);
     GW_TRY(err);

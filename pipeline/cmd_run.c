@@ -4,6 +4,10 @@
 #ifdef GW_HAVE_CUDA
 #include "kernels/cuda/cuda.h"
 #endif
+#ifdef GW_HAVE_CUDNN
+#include "kernels/cuda/cudnn.h"
+#endif
+#include "kernels/kernels.h"
 #include "pipeline/cmd.h"
 #include "pipeline/graph.h"
 #include "pipeline/log.h"
@@ -210,6 +214,7 @@ int gw_cmd_run(int argc, char **argv)
     if (!file)
         return GW_OK;
     gw_graph *g;
+    gw_device_set(gw_kernels_device());
     GW_TRY(gw_graph_load(&g, file));
     int err = node ? gw_graph_choose(g, node) : GW_OK;
     if (err != GW_OK) {
@@ -231,6 +236,7 @@ int gw_cmd_check(int argc, char **argv)
     if (!file)
         return GW_OK;
     gw_graph *g;
+    gw_device_set(gw_kernels_device());
     GW_TRY(gw_graph_load(&g, file));
     if (!quiet)
         gw_graph_print(g, stdout);
@@ -248,10 +254,15 @@ int gw_cmd_version(int argc, char **argv)
     unsigned hdf[3];
     zmq_version(&zmq[0], &zmq[1], &zmq[2]);
     H5get_libversion(&hdf[0], &hdf[1], &hdf[2]);
-    printf("gwstream %s\n%s\nZeroMQ %d.%d.%d\nHDF5 %u.%u.%u\nSQLite %s\nCUDA %s\n", GW_VERSION, fftw_version,
-           zmq[0], zmq[1], zmq[2], hdf[0], hdf[1], hdf[2], sqlite3_libversion(),
+    printf("gwstream %s\n%s\nZeroMQ %d.%d.%d\nHDF5 %u.%u.%u\nSQLite %s\nCUDA %s\ncuDNN %s\n", GW_VERSION,
+           fftw_version, zmq[0], zmq[1], zmq[2], hdf[0], hdf[1], hdf[2], sqlite3_libversion(),
 #ifdef GW_HAVE_CUDA
-           gw_cuda_status()
+           gw_cuda_status(),
+#else
+           "not compiled in",
+#endif
+#ifdef GW_HAVE_CUDNN
+           gw_cudnn_status()
 #else
            "not compiled in"
 #endif

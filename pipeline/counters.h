@@ -13,7 +13,8 @@
     X(INPUT, "input")   /* the next block or event */                                                        \
     X(SLAB, "slab")     /* a free slab: its readers still hold all of them */                                \
     X(CREDIT, "credit") /* a receiver's permission to send */                                                \
-    X(DUE, "due")       /* a source: stream time is ahead of the clock */
+    X(DUE, "due")       /* a source: stream time is ahead of the clock */                                    \
+    X(DEVICE, "device") /* what its steps enqueued there */
 typedef enum gw_cause {
 #define X(name, text) GW_FOR_##name,
     GW_CAUSES(X)

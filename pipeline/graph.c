@@ -4,6 +4,7 @@
  * gives every link its address, credit and slabs. Running is graph_run.c. */
 #include "pipeline/graph.h"
 #include "pipeline/node.h"
+#include "pipeline/parallel.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -287,6 +288,8 @@ static int plan_node(builder *b, gw_node *n)
     p->n_in = n->n_in;
     p->in = in;
     p->has_events_in = n->n_feeds_in > 0;
+    p->device = b->g->device;
+    p->threads = gw_parallel_planned(b->g->run.threads);
     int err = n->kind->plan ? n->kind->plan(n->self, p) : GW_OK;
     p->in = NULL;
     for (int i = 0; i < n->n_in; i++) {
@@ -304,6 +307,7 @@ static int plan_node(builder *b, gw_node *n)
     for (int o = 0; o < n->n_out; o++) {
         gw_output *out = &n->out[o];
         out->spec = p->out[o];
+        out->space = p->on_device ? GW_SPACE_DEVICE : GW_SPACE_HOST;
         if (n->kind->per_stream && !out->spec.detector[0])
             memcpy(out->spec.detector, in[0].detector, sizeof out->spec.detector);
         name_output(n, o, (uint32_t)(b->g->n_nodes * GW_MAX_PORTS + o));
@@ -311,6 +315,10 @@ static int plan_node(builder *b, gw_node *n)
     free(in);
     if (err != GW_OK)
         return gw_fail_at(err, "%s", n->name);
+    n->on_device = p->on_device;
+    if (n->on_device &&
+        (!p->device || n->kind->role != GW_STAGE || n->n_in != 1 || p->hop[0] || p->history[0]))
+        return gw_fail(GW_EBUG, "%s: on a device a stage takes one stream, in blocks as they come", n->name);
     for (int o = 0; o < n->n_out; o++) {
         const gw_spec *s = &n->out[o].spec;
         if (!s->rate.num || !s->rate.den || !s->n_channels || !s->block_samples || !gw_dtype_bytes(s->dtype))
@@ -407,6 +415,7 @@ static int build(builder *b)
     GW_TRY(read_parts(b, "stages", GW_STAGE));
     GW_TRY(read_parts(b, "sinks", GW_SINK));
     GW_TRY(gw_run_conf_read(root, &b->g->run));
+    b->g->device = b->g->run.device ? gw_device_get() : NULL;
     GW_TRY(gw_conf_done(root, "the graph"));
     if (!b->n_parts || b->part[0].kind->role != GW_SOURCE)
         return gw_conf_fail(root, "a graph needs at least one source");
@@ -419,9 +428,12 @@ static int build(builder *b)
 has_sink:
     for (int i = 0; i < b->g->processes.n; i++)
         GW_TRY(check_process(b, &b->g->processes.item[i]));
+    GW_TRY(gw_graph_fit_credits(b->g));
+    GW_TRY(gw_graph_add_copies(b->g));
+    gw_graph_count_slabs(b->g);
     b->g->n_here = b->g->n_nodes;
     b->g->source_here = true;
-    return gw_graph_fit_credits(b->g);
+    return GW_OK;
 }
 
 static int build_graph(gw_graph **out, gw_conf_file *file, const char *name)

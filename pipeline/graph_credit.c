@@ -157,17 +157,25 @@ int gw_graph_fit_credits(gw_graph *g)
     free(s);
     GW_TRY(err);
     for (int i = 0; i < g->n_nodes; i++)
-        for (int o = 0; o < g->node[i]->n_out; o++) {
-            gw_output *out = &g->node[i]->out[o];
-            out->slabs = 3; /* one being written, a GAP before it, one on its way home */
-            for (int k = 0; k < out->n_links; k++) {
-                gw_input *in = out->link[k].to;
-                if (in->route.across) /* between processes it is not, and must not use up the credit */
-                    in->credit += in->keep;
-                out->slabs += slabs_for(in);
-            }
+        for (int k = 0; k < g->node[i]->n_in; k++) {
+            gw_input *in = &g->node[i]->in[k];
+            if (in->route.across) /* between processes it is not, and must not use up the credit */
+                in->credit += in->keep;
         }
     return GW_OK;
+}
+
+/* What a device works on is not in flight yet. */
+void gw_graph_count_slabs(gw_graph *g)
+{
+    for (int i = 0; i < g->n_nodes; i++)
+        for (int o = 0; o < g->node[i]->n_out; o++) {
+            gw_output *out = &g->node[i]->out[o];
+            /* being written, a GAP before it, one on its way home */
+            out->slabs = gw_node_flights(g->node[i]) + 2;
+            for (int k = 0; k < out->n_links; k++)
+                out->slabs += slabs_for(out->link[k].to);
+        }
 }
 
 size_t gw_node_memory(const gw_node *n)
@@ -180,7 +188,17 @@ size_t gw_node_memory(const gw_node *n)
             bytes += (size_t)in->credit * gw_spec_slab_bytes(in->spec);
     }
     for (int o = 0; o < n->n_out; o++)
-        bytes += (size_t)n->out[o].slabs * gw_spec_slab_bytes(&n->out[o].spec);
+        if (n->out[o].space != GW_SPACE_DEVICE)
+            bytes += (size_t)n->out[o].slabs * gw_spec_slab_bytes(&n->out[o].spec);
+    return bytes;
+}
+
+size_t gw_node_device_memory(const gw_node *n)
+{
+    size_t bytes = n->on_device ? n->plan.device_bytes : 0;
+    for (int o = 0; o < n->n_out; o++)
+        if (n->out[o].space == GW_SPACE_DEVICE)
+            bytes += (size_t)n->out[o].slabs * gw_spec_slab_bytes(&n->out[o].spec);
     return bytes;
 }
 
@@ -189,17 +207,21 @@ static bool goes_by_shm(const gw_route *r, const gw_node *to)
     return !to->here && r->transport == GW_SHM;
 }
 
-static int make_pool(gw_output *out)
+static int make_pool(gw_output *out, const gw_device *device)
 {
-    gw_space space = GW_SPACE_HOST;
+    gw_space space = out->space;
     for (int k = 0; k < out->n_links; k++) {
         const gw_input *in = out->link[k].to;
         if (goes_by_shm(&in->route, in->node))
             space = GW_SPACE_SHARED;
+        else if (in->node->on_device && in->node->here && space == GW_SPACE_HOST)
+            space = GW_SPACE_PINNED;
         if (in->on_full == GW_DROP)
             GW_TRY(gw_pool_new(&out->link[k].gaps, out->spec.name, in->credit + 2, 0, GW_SPACE_HOST));
     }
-    return gw_pool_new(&out->pool, out->spec.name, out->slabs, gw_spec_slab_bytes(&out->spec), space);
+    out->space = space;
+    return gw_pool_new_on(&out->pool, device, out->spec.name, out->slabs, gw_spec_slab_bytes(&out->spec),
+                          (out->spec.n_channels + 7) / 8, space);
 }
 
 int gw_graph_make_pools(gw_graph *g)
@@ -207,7 +229,7 @@ int gw_graph_make_pools(gw_graph *g)
     for (int i = 0; i < g->n_nodes; i++) {
         gw_node *n = g->node[i];
         for (int o = 0; o < n->n_out && n->here; o++)
-            GW_TRY(make_pool(&n->out[o]));
+            GW_TRY(make_pool(&n->out[o], g->device));
         for (int k = 0; k < n->n_feeds_out && n->here; k++) {
             gw_feed *f = n->feed_out[k];
             GW_TRY(gw_feed_make_pool(f, goes_by_shm(&f->route, f->to) ? GW_SPACE_SHARED : GW_SPACE_HOST));

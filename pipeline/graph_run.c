@@ -381,6 +381,15 @@ static const char *bytes_text(size_t bytes, char *text, size_t n)
     return text;
 }
 
+static const char *device_text(size_t bytes, char *text, size_t n)
+{
+    char size[32];
+    text[0] = '\0';
+    if (bytes)
+        snprintf(text, n, ", %s on the device", bytes_text(bytes, size, sizeof size));
+    return text;
+}
+
 static void print_route(const gw_route *r, FILE *to)
 {
     if (!r->across)
@@ -410,17 +419,19 @@ void gw_graph_fit_machine(gw_graph *g)
 
 void gw_graph_print(const gw_graph *g, FILE *to)
 {
-    size_t total = 0;
+    size_t total = 0, device_total = 0;
     int64_t worst_ns = 0;
-    char text[256], size[32];
+    char text[256], size[32], on_device[64];
     for (int i = 0; i < g->n_nodes; i++) {
         const gw_node *n = g->node[i];
         const size_t memory = gw_node_memory(n);
         total += memory;
         worst_ns = n->late_ns > worst_ns ? n->late_ns : worst_ns;
-        fprintf(to, "%-16s %-9s look-ahead %5.1f ms  memory %s%s%s\n", n->name, n->kind->kind,
+        device_total += gw_node_device_memory(n);
+        fprintf(to, "%-16s %-9s look-ahead %5.1f ms  memory %s%s%s%s\n", n->name, n->kind->kind,
                 (double)n->plan.delay_ns / 1e6, bytes_text(memory, size, sizeof size),
-                n->process ? "  on " : "", n->process ? n->process->name : "");
+                device_text(gw_node_device_memory(n), on_device, sizeof on_device), n->process ? "  on " : "",
+                n->process ? n->process->name : "");
         if (n->plan.note[0])
             fprintf(to, "    %s\n", n->plan.note);
         for (int k = 0; k < n->n_in; k++)
@@ -446,6 +457,6 @@ void gw_graph_print(const gw_graph *g, FILE *to)
             }
         fprintf(to, "node %s: %d threads, %s\n", p->name, threads, bytes_text(memory, size, sizeof size));
     }
-    fprintf(to, "%d threads, %s, look-ahead %.1f ms\n", g->n_nodes, bytes_text(total, size, sizeof size),
-            (double)worst_ns / 1e6);
+    fprintf(to, "%d threads, %s%s, look-ahead %.1f ms\n", g->n_nodes, bytes_text(total, size, sizeof size),
+            device_text(device_total, on_device, sizeof on_device), (double)worst_ns / 1e6);
 }

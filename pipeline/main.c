@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * The program: one command, its error as one line on stderr, and the exit status: 0 done, 1 failed,
  * 2 bad usage or bad input. */
+#ifdef GW_HAVE_CUDNN
+#include "kernels/cuda/cudnn.h"
+#endif
 #include "pipeline/cmd.h"
+#include "pipeline/log.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -36,9 +40,19 @@ static void usage(FILE *to)
         fprintf(to, "  %-10s %s\n", command[i].name, command[i].help);
 }
 
+#ifdef GW_HAVE_CUDNN
+static void log_remark(const char *line)
+{
+    gw_log(GW_LOG_WARN, "cuDNN", "%s", line);
+}
+#endif
+
 int main(int argc, char **argv)
 {
     signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is then an error like a full disk */
+#ifdef GW_HAVE_CUDNN
+    gw_cudnn_remarks(log_remark);
+#endif
     if (argc < 2) {
         usage(stderr);
         return 2;

@@ -84,6 +84,7 @@ typedef struct gw_output {
         gw_link_counts count;
     } link[GW_MAX_FAN];
     int slabs;
+    gw_space space; /* of the slabs, unless another process reads them too (then SHARED) */
     gw_pool *pool;
     gw_block *slab;    /* reserved for the coming step */
     uint8_t *presence; /* [(channels + 7) / 8] of the coming step */
@@ -92,6 +93,16 @@ typedef struct gw_output {
     uint64_t seq;
     atomic_uint_fast64_t gap_samples[GW_GAP_REASON_COUNT]; /* sent as GAPs, by reason */
 } gw_output;
+
+/* A step that a device works on. */
+typedef struct gw_flight {
+    gw_arrival arrival; /* what it reads; its block is NULL for a drain */
+    gw_header about;
+    gw_out out[GW_MAX_PORTS];
+    gw_block *slab[GW_MAX_PORTS];    /* what it writes */
+    uint8_t *presence[GW_MAX_PORTS]; /* [(channels + 7) / 8] */
+    gw_mark *mark;                   /* behind all that it enqueued */
+} gw_flight;
 
 struct gw_env {
     gw_node *node;
@@ -136,6 +147,10 @@ struct gw_node {
     gw_cause blocked; /* why an output is not ready, for gw_node_wait */
     gw_mailbox mail;  /* commands to a sink */
     gw_placement place;
+    bool on_device; /* its steps only enqueue: flight.c runs it */
+    gw_queue *queue;
+    gw_flight flight[GW_IN_FLIGHT]; /* from first_flight on, round the end, n_flights are under way */
+    int first_flight, n_flights;
     pthread_t thread;
     bool thread_runs;
     gw_env env;
@@ -176,6 +191,7 @@ int gw_node_pump(gw_node *n);
 int gw_node_emit(gw_node *n, const gw_event *e);
 int gw_output_reserve(gw_node *n, gw_output *o); /* o->slab, and the credit to send it; waits */
 bool gw_output_try(gw_output *o);                /* the same if that is possible at once */
+int gw_output_allow(gw_node *n, gw_output *o);   /* the credit to send a slab that is already there; waits */
 /* Everything up to `until` that was not sent is a hole. */
 int gw_output_gap(gw_node *n, gw_output *o, int64_t until, gw_gap_reason reason, uint64_t dq);
 /* Sends the reserved slab with n_samples from sample0, after the hole before it (for reason `before`) if
@@ -194,6 +210,28 @@ int gw_node_step(gw_node *n, const gw_view *view);
 int gw_node_gap(gw_node *n, int port, const gw_arrival *a);
 /* Tells the outputs that the input up to GPS time `until_ns` brings nothing more. */
 int gw_node_lose(gw_node *n, int64_t until_ns, gw_gap_reason reason, uint64_t dq);
+
+/* A block as a stage sees it. */
+gw_view gw_arrival_view(const gw_arrival *a);
+/* Sends what a step left in *out, which lies in o->slab and o->presence, or the GAP. about: what the inputs
+ * say of themselves; NULL after a drain. */
+int gw_node_send(gw_node *n, gw_output *o, const gw_header *about, const gw_out *out);
+/* At the first block or hole that comes: where the outputs begin. */
+void gw_node_begin(gw_node *n, const gw_arrival *a);
+
+/* Steps that may be under way at a time. */
+static inline int gw_node_flights(const gw_node *n)
+{
+    const int most = n->plan.in_flight;
+    return !n->on_device ? 1 : most > 0 && most < GW_IN_FLIGHT ? most : GW_IN_FLIGHT;
+}
+
+/* flight.c: stages on a device. Open before the stage's open; ground after its work, well or not, and before
+ * anything that it used goes away; close after the stage's close. */
+int gw_node_open_flights(gw_node *n);
+int gw_node_run_flights(gw_node *n); /* as long as there is input, and the drain */
+void gw_node_ground_flights(gw_node *n);
+void gw_node_close_flights(gw_node *n);
 
 /* hops.c */
 int gw_node_run_hops(gw_node *n);
@@ -222,11 +260,18 @@ int gw_graph_sleep_until(gw_graph *g, int64_t monotonic_ns); /* GW_ECANCELED whe
 bool gw_graph_past_grace(const gw_graph *g);
 bool gw_graph_has_failed(gw_graph *g);
 
-/* graph_credit.c, for graph.c: blocks in flight on each link, so that nothing can stall, and the slabs for
- * them. GW_ECONFIG where the file wants too few. */
+/* graph_credit.c, for graph.c: blocks in flight on each link, so that nothing can stall. GW_ECONFIG where the
+ * file wants too few. Then the slabs for them. */
 int gw_graph_fit_credits(gw_graph *g);
+void gw_graph_count_slabs(gw_graph *g);
 int gw_graph_make_pools(gw_graph *g);    /* of the nodes that run here */
-size_t gw_node_memory(const gw_node *n); /* bytes: the stage's own, buffers, slabs */
+size_t gw_node_memory(const gw_node *n); /* the host's bytes: the stage's own, buffers, slabs */
+size_t gw_node_device_memory(const gw_node *n);
+
+/* graph_copy.c, for graph.c: puts a copy between every two ends of a link that want memory of different
+ * spaces. After the credits are fitted, which are then the same in every process, with a device or without.
+ */
+int gw_graph_add_copies(gw_graph *g);
 
 /* Counting, in the node's thread: the clock, and the span since an earlier reading of it. */
 static inline int64_t gw_node_tick(gw_node *n)
@@ -269,8 +314,9 @@ struct gw_graph {
     uint64_t run_id;
     bool paced; /* some source keeps time with the wall clock */
     gw_run_conf run;
-    int64_t started_ns; /* monotonic */
-    bool parallel;      /* gw_parallel was started */
+    const gw_device *device; /* NULL: none, or not to be used */
+    int64_t started_ns;      /* monotonic */
+    bool parallel;           /* gw_parallel was started */
     atomic_bool stopping;
     atomic_int_fast64_t stopped_ns; /* monotonic; 0 = not */
     int running;                    /* threads that have not returned */

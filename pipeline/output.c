@@ -258,6 +258,14 @@ int gw_output_reserve(gw_node *n, gw_output *o)
     return GW_OK;
 }
 
+int gw_output_allow(gw_node *n, gw_output *o)
+{
+    n->blocked = GW_FOR_CREDIT;
+    while (!output_ready(o))
+        GW_TRY(gw_node_wait(n, 0));
+    return GW_OK;
+}
+
 /* The channels' presence behind the samples, where one is absent. */
 static void add_presence(gw_output *o)
 {
@@ -272,7 +280,8 @@ static void add_presence(gw_output *o)
         return;
     h->presence_offset = (uint32_t)h->payload_bytes;
     h->presence_bytes = (uint32_t)bytes;
-    memcpy((char *)o->slab->data + h->payload_bytes, o->presence, bytes);
+    uint8_t *tail = o->slab->tail ? o->slab->tail : (uint8_t *)o->slab->data + h->payload_bytes;
+    memcpy(tail, o->presence, bytes);
 }
 
 static int give(gw_node *n, gw_output *o)
@@ -335,9 +344,7 @@ int gw_output_samples(gw_node *n, gw_output *o, int64_t sample0, uint32_t n_samp
         o->slab = filled;
         gw_block_unref(&spare);
         GW_TRY(err);
-        n->blocked = GW_FOR_CREDIT;
-        while (!output_ready(o))
-            GW_TRY(gw_node_wait(n, 0));
+        GW_TRY(gw_output_allow(n, o));
     }
     if (sample0 < o->end)
         return gw_fail(GW_EBUG, "%s sent sample %" PRId64 " after %" PRId64, n->name, sample0, o->end);

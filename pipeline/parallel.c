@@ -206,10 +206,15 @@ static int start_workers(int workers)
     return GW_OK;
 }
 
+int gw_parallel_planned(int threads)
+{
+    return threads > 0 ? threads : cores();
+}
+
 int gw_parallel_start(int threads)
 {
     pthread_mutex_lock(&pool.life);
-    const int err = pool.users ? GW_OK : start_workers((threads > 0 ? threads : cores()) - 1);
+    const int err = pool.users ? GW_OK : start_workers(gw_parallel_planned(threads) - 1);
     pool.users += err == GW_OK;
     pthread_mutex_unlock(&pool.life);
     return err;

@@ -16,8 +16,9 @@ typedef enum gw_class { GW_SEARCH, GW_BULK } gw_class;
  * Started by the graph before its nodes open; each start wants one stop. Where the pool runs already, it is
  * shared as it is. */
 int gw_parallel_start(int threads);
-void gw_parallel_stop(void);   /* no call may be under way */
-int gw_parallel_threads(void); /* 1 where no pool runs: the caller alone */
+int gw_parallel_planned(int threads); /* what _threads() will be after _start(threads) */
+void gw_parallel_stop(void);          /* no call may be under way */
+int gw_parallel_threads(void);        /* 1 where no pool runs: the caller alone */
 /* Inside a piece: which of the threads that work for one caller this is, 0 (the caller itself) to
  * gw_parallel_threads() - 1; for memory that each thread has of its own. */
 int gw_parallel_worker(void);

@@ -128,7 +128,7 @@ int gw_placement_read(gw_conf *part, gw_placement *p)
 
 int gw_run_conf_read(gw_conf *root, gw_run_conf *r)
 {
-    *r = (gw_run_conf){.threads = 0};
+    *r = (gw_run_conf){.device = true};
     gw_conf *run = gw_conf_find(root, "run");
     if (!run)
         return GW_OK;
@@ -138,6 +138,7 @@ int gw_run_conf_read(gw_conf *root, gw_run_conf *r)
     GW_TRY(gw_conf_get_int(run, "threads", 1, 256, &threads));
     r->threads = (int)threads;
     GW_TRY(gw_conf_get_bool(run, "lock_memory", &r->lock_memory));
+    GW_TRY(gw_conf_get_bool(run, "device", &r->device));
     GW_TRY(read_cores(run, "io_cores", &r->io_cores));
     return gw_conf_done(run, "run");
 }

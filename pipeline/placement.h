@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Where threads run and memory lies: cores, NUMA node, SCHED_FIFO, locked memory, as the graph's YAML asks.
  *
- *   run: {threads: 4, lock_memory: true, io_cores: [1]}        top level
+ *   run: {threads: 4, lock_memory: true, io_cores: [1], device: false}        top level
  *   cores: [2, 3]   numa: 0   priority: 50                     any part
  *
  * graph.c reads it, the runner applies it. What this machine has not or does not permit is said in one line
@@ -26,6 +26,7 @@ typedef struct gw_placement {
 typedef struct gw_run_conf {
     int threads; /* of gw_parallel; 0 = one a core */
     bool lock_memory;
+    bool device;        /* a GPU may be used where there is one; true unless the file says false */
     cpu_set_t io_cores; /* of ZeroMQ's I/O threads; empty: any */
 } gw_run_conf;
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Slabs. A pool is one allocation of equal slabs and a stack of the free ones. One thread takes; any
  * thread gives back by dropping the last reference, so the stack has a lock; it is held for a few
- * instructions, some thousand times a second. */
+ * instructions, some thousand times a second. Where a device reads or has the slabs, the memory is from it.
+ */
 #include "pipeline/block.h"
 
 #include <fcntl.h>
@@ -20,9 +21,12 @@ struct gw_pool {
     int slabs, n_free;
     size_t slab_bytes;
     void *memory;
-    int fd;          /* of the memfd; -1 in space HOST */
-    gw_block *block; /* [slabs] */
-    int *free_list;  /* [n_free] indices */
+    gw_space space;
+    const gw_device *device; /* that gave the memory, in spaces PINNED and DEVICE */
+    uint8_t *tails;          /* [slabs][tail_bytes] in space DEVICE */
+    int fd;                  /* of the memfd; -1 in other spaces than SHARED */
+    gw_block *block;         /* [slabs] */
+    int *free_list;          /* [n_free] indices */
 };
 
 static void give_back(gw_block *b)
@@ -53,10 +57,25 @@ static void *shared_memory(const char *name, size_t bytes, int *fd)
     return NULL;
 }
 
-int gw_pool_new(gw_pool **out, const char *name, int slabs, size_t slab_bytes, gw_space space)
+static int allocate(gw_pool *p, size_t bytes)
+{
+    if (p->device)
+        return p->device->memory_new(&p->memory, bytes, p->space);
+    p->memory = p->space == GW_SPACE_SHARED ? shared_memory(p->name, bytes, &p->fd)
+                                            : aligned_alloc(SLAB_ALIGN, bytes);
+    return p->memory ? GW_OK : gw_fail(GW_ENOMEM, "no memory");
+}
+
+static bool is_devices(gw_space s)
+{
+    return s == GW_SPACE_PINNED || s == GW_SPACE_DEVICE;
+}
+
+int gw_pool_new_on(gw_pool **out, const gw_device *device, const char *name, int slabs, size_t slab_bytes,
+                   size_t tail_bytes, gw_space space)
 {
     *out = NULL;
-    if (slabs < 1 || (space != GW_SPACE_HOST && space != GW_SPACE_SHARED))
+    if (slabs < 1 || (unsigned)space > GW_SPACE_SHARED || (is_devices(space) && !device))
         return gw_fail(GW_ENOTSUP, "pool %s: %d slabs in memory space %d", name, slabs, (int)space);
     const size_t stride = (slab_bytes + SLAB_ALIGN - 1) / SLAB_ALIGN * SLAB_ALIGN;
     gw_pool *p = calloc(1, sizeof *p);
@@ -66,19 +85,23 @@ int gw_pool_new(gw_pool **out, const char *name, int slabs, size_t slab_bytes, g
     pthread_mutex_init(&p->lock, NULL);
     p->slabs = slabs;
     p->slab_bytes = stride;
+    p->space = space;
+    p->device = is_devices(space) ? device : NULL;
     p->fd = -1;
     p->block = calloc((size_t)slabs, sizeof *p->block);
     p->free_list = calloc((size_t)slabs, sizeof *p->free_list);
-    if (stride <= (SIZE_MAX / 2) / (size_t)slabs) {
-        const size_t bytes = stride ? stride * (size_t)slabs : SLAB_ALIGN;
-        p->memory =
-            space == GW_SPACE_SHARED ? shared_memory(name, bytes, &p->fd) : aligned_alloc(SLAB_ALIGN, bytes);
-    }
-    if (!p->block || !p->free_list || !p->memory) {
+    if (space == GW_SPACE_DEVICE)
+        p->tails = calloc((size_t)slabs, tail_bytes ? tail_bytes : 1);
+    const bool sane = stride <= (SIZE_MAX / 2) / (size_t)slabs && p->block && p->free_list &&
+                      (p->tails || space != GW_SPACE_DEVICE);
+    int err =
+        sane ? allocate(p, stride ? stride * (size_t)slabs : SLAB_ALIGN) : gw_fail(GW_ENOMEM, "no memory");
+    if (err != GW_OK) {
         gw_pool_destroy(&p);
-        return gw_fail(GW_ENOMEM, "pool %s: %d slabs of %zu bytes", name, slabs, stride);
+        return gw_fail_at(err, "pool %s: %d slabs of %zu bytes", name, slabs, stride);
     }
-    memset(p->memory, 0, stride * (size_t)slabs); /* touch the pages now, not in the first block */
+    if (space != GW_SPACE_DEVICE)
+        memset(p->memory, 0, stride * (size_t)slabs); /* touch the pages now, not in the first block */
     for (int i = 0; i < slabs; i++) {
         gw_block *b = &p->block[i];
         atomic_init(&b->refs, 0);
@@ -86,12 +109,18 @@ int gw_pool_new(gw_pool **out, const char *name, int slabs, size_t slab_bytes, g
         b->space = space;
         b->capacity = slab_bytes;
         b->data = (char *)p->memory + stride * (size_t)i;
+        b->tail = p->tails ? p->tails + tail_bytes * (size_t)i : NULL;
         b->release = give_back;
         b->home = p;
         p->free_list[p->n_free++] = slabs - 1 - i;
     }
     *out = p;
     return GW_OK;
+}
+
+int gw_pool_new(gw_pool **p, const char *name, int slabs, size_t slab_bytes, gw_space space)
+{
+    return gw_pool_new_on(p, NULL, name, slabs, slab_bytes, 0, space);
 }
 
 int gw_pool_fd(const gw_pool *p)
@@ -152,9 +181,12 @@ void gw_pool_destroy(gw_pool **pp)
     if (p->fd >= 0) {
         munmap(p->memory, p->slab_bytes ? p->slab_bytes * (size_t)p->slabs : SLAB_ALIGN);
         close(p->fd);
+    } else if (p->device) {
+        p->device->memory_destroy(&p->memory, p->space);
     } else {
         free(p->memory);
     }
+    free(p->tails);
     free(p->block);
     free(p->free_list);
     free(p);

@@ -88,11 +88,21 @@ void gw_env_bad_input(gw_env *env, const char *fmt, ...)
     gw_count_add(&env->node->count.bad_inputs, 1);
 }
 
-/* A block as a stage sees it. */
-static gw_view view_of(const gw_arrival *a)
+const gw_device *gw_env_device(const gw_env *env)
+{
+    return env->node->on_device ? env->node->graph->device : NULL;
+}
+
+gw_queue *gw_env_queue(const gw_env *env)
+{
+    return env->node->queue;
+}
+
+gw_view gw_arrival_view(const gw_arrival *a)
 {
     const gw_header *h = &a->block->hdr;
     return (gw_view){.data = a->block->data,
+                     .space = a->block->space,
                      .stride = h->n_samples,
                      .n_samples = h->n_samples,
                      .n_channels = h->n_channels,
@@ -124,6 +134,22 @@ int gw_node_lose(gw_node *n, int64_t until_ns, gw_gap_reason reason, uint64_t dq
     return GW_OK;
 }
 
+int gw_node_send(gw_node *n, gw_output *o, const gw_header *about, const gw_out *out)
+{
+    if (!out->n_samples)
+        return out->lost ? gw_output_gap(n, o, out->lost_until, out->reason, out->dq) : GW_OK;
+    gw_header h = {.ingest_ns = 0};
+    if (about) {
+        h = *about;
+    } else {
+        h.due_ns = gw_sample_to_ns(out->sample0 + out->n_samples, o->spec.rate, o->spec.phase_ns);
+        h.ingest_ns = gw_gps_now_ns();
+    }
+    h.dq = out->dq;
+    h.flags = out->flags;
+    return gw_output_samples(n, o, out->sample0, out->n_samples, &h, GW_GAP_HISTORY);
+}
+
 int gw_node_step(gw_node *n, const gw_view *view)
 {
     gw_out out[GW_MAX_PORTS] = {0};
@@ -146,15 +172,8 @@ int gw_node_step(gw_node *n, const gw_view *view)
     int err = n->kind->step(n->self, view, out);
     gw_node_stepped(n, since_ns);
     GW_TRY(err);
-    for (int o = 0; o < n->n_out; o++) {
-        about.dq = out[o].dq;
-        about.flags = out[o].flags;
-        if (out[o].n_samples)
-            GW_TRY(
-                gw_output_samples(n, &n->out[o], out[o].sample0, out[o].n_samples, &about, GW_GAP_HISTORY));
-        else if (out[o].lost)
-            GW_TRY(gw_output_gap(n, &n->out[o], out[o].lost_until, out[o].reason, out[o].dq));
-    }
+    for (int o = 0; o < n->n_out; o++)
+        GW_TRY(gw_node_send(n, &n->out[o], &about, &out[o]));
     return GW_OK;
 }
 
@@ -169,6 +188,14 @@ int gw_node_gap(gw_node *n, int port, const gw_arrival *a)
         hole = (gw_hole){.sample0 = a->block ? a->block->hdr.sample0 : n->in[port < 0 ? 0 : port].end,
                          .dq = GW_DQ_ALL};
     return n->kind->gap(n->self, port, &hole);
+}
+
+void gw_node_begin(gw_node *n, const gw_arrival *a)
+{
+    const int64_t from = a->block ? a->block->hdr.sample0 : a->hole.sample0;
+    for (int o = 0; o < n->n_out; o++)
+        n->out[o].end =
+            gw_sample_at_or_after(gw_input_ns(&n->in[0], from), n->out[o].spec.rate, n->out[o].spec.phase_ns);
 }
 
 /* A stage that takes blocks as they come: no copy, no history. */
@@ -186,14 +213,11 @@ static int run_blocks(gw_node *n)
             continue;
         }
         GW_TRY(err);
-        const int64_t from = a.block ? a.block->hdr.sample0 : a.hole.sample0;
         if (first)
-            for (int o = 0; o < n->n_out; o++)
-                n->out[o].end = gw_sample_at_or_after(gw_input_ns(in, from), n->out[o].spec.rate,
-                                                      n->out[o].spec.phase_ns);
+            gw_node_begin(n, &a);
         err = gw_node_gap(n, 0, &a);
         if (err == GW_OK && a.block) {
-            const gw_view v = view_of(&a);
+            const gw_view v = gw_arrival_view(&a);
             err = gw_node_step(n, &v);
         } else if (err == GW_OK) {
             err = gw_node_lose(n, gw_input_ns(in, in->end), a.hole.reason, a.hole.dq);
@@ -221,13 +245,7 @@ static int drain_stage(gw_node *n)
             if (!out[o].n_samples)
                 continue;
             more = true;
-            const gw_header about = {.dq = out[o].dq,
-                                     .flags = out[o].flags,
-                                     .due_ns = gw_sample_to_ns(out[o].sample0 + out[o].n_samples,
-                                                               n->out[o].spec.rate, n->out[o].spec.phase_ns),
-                                     .ingest_ns = gw_gps_now_ns()};
-            GW_TRY(
-                gw_output_samples(n, &n->out[o], out[o].sample0, out[o].n_samples, &about, GW_GAP_HISTORY));
+            GW_TRY(gw_node_send(n, &n->out[o], NULL, &out[o]));
         }
         if (!more)
             break;
@@ -328,7 +346,7 @@ static int sink_arrival(gw_node *n, int port, const gw_arrival *a)
                     gw_input_ns(in, in->end));
     if (!a->block)
         return gw_node_gap(n, port, a);
-    const gw_view v = view_of(a);
+    const gw_view v = gw_arrival_view(a);
     const int64_t since_ns = gw_node_tick(n);
     int err = n->kind->take(n->self, port, &v);
     gw_node_stepped(n, since_ns);
@@ -402,6 +420,8 @@ static int work(gw_node *n)
     case GW_SINK:
         return run_sink(n);
     case GW_STAGE:
+        if (n->on_device)
+            return gw_node_run_flights(n);
         GW_TRY(n->in[0].hop ? gw_node_run_hops(n) : run_blocks(n));
         return drain_stage(n);
     }
@@ -475,8 +495,11 @@ void *gw_node_run(void *arg)
     gw_placement_fit(&n->place, n->name);
     gw_placement_apply(&n->place, n->name);
     for (int o = 0; o < n->n_out; o++)
-        gw_placement_move_pool(&n->place, n->name, n->out[o].pool);
+        if (n->out[o].space == GW_SPACE_HOST || n->out[o].space == GW_SPACE_SHARED)
+            gw_placement_move_pool(&n->place, n->name, n->out[o].pool);
     int err = gw_node_open_links(n);
+    if (err == GW_OK)
+        err = gw_node_open_flights(n);
     if (err == GW_OK && n->kind->open)
         err = n->kind->open(n->self, &n->env);
     if (err != GW_OK)
@@ -488,6 +511,7 @@ void *gw_node_run(void *arg)
         if (err != GW_OK && err != GW_EPEER && err != GW_ECANCELED)
             gw_graph_fail(n->graph, n, err, is_side_branch(n));
         gw_mailbox_close(&n->mail);
+        gw_node_ground_flights(n);
         if (keeps) /* first, for it may still hold on to blocks: they are worked off now */
             close_stage(n);
         closed = keeps;
@@ -501,6 +525,7 @@ void *gw_node_run(void *arg)
     }
     if (!closed)
         close_stage(n);
+    gw_node_close_flights(n);
     gw_node_close_links(n);
     return NULL;
 }

@@ -10,7 +10,14 @@
  * samples counted from GPS 0 + phase, whatever the block length. step() sees one hop of every input at
  * the same stream time, each with `history` samples before it. Where any input has a hole, the hop is
  * lost for the stage: gap() is called once per hole (state that spans time must be forgotten), and
- * step() resumes when hop and history are whole again. */
+ * step() resumes when hop and history are whole again.
+ *
+ * On a device (plan's on_device) views and outs lie in the device's memory; where the neighbours' do not, the
+ * graph copies in between. step() only enqueues on gw_env_queue(): what it reads and writes stays put until
+ * finish(), which comes when all that the step enqueued is done; then the block is sealed and sent. So
+ * whoever receives a block of the device may read it at once. Several steps may be under way, the first in is
+ * the first finished; gap() and drain() are called when there are none, and drain() is followed by a finish()
+ * like a step. If the device fails, finish() is not called. */
 #ifndef GW_STAGE_H
 #define GW_STAGE_H
 
@@ -18,7 +25,10 @@
 #include "pipeline/config.h"
 #include "pipeline/event.h"
 
-enum { GW_MAX_PORTS = 16 };
+enum {
+    GW_MAX_PORTS = 16,
+    GW_IN_FLIGHT = 3 /* steps of a stage on the device that may be enqueued and not finished, at most */
+};
 
 typedef enum gw_role { GW_SOURCE, GW_STAGE, GW_SINK } gw_role;
 
@@ -40,6 +50,10 @@ int gw_env_emit(gw_env *env, const gw_event *e);
  * literal such as "bns_range_mpc". Any step may; costs next to nothing. Does nothing without an env (tests).
  */
 void gw_env_gauge(gw_env *env, const char *name, double value);
+/* Stages on the device: the device, and a queue of the stage's own. NULL elsewhere. Good until close() ends.
+ */
+const gw_device *gw_env_device(const gw_env *env);
+gw_queue *gw_env_queue(const gw_env *env);
 /* Says that the input is bad but work goes on: logs one line; the run will end with exit status 2. */
 void gw_env_bad_input(gw_env *env, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
@@ -48,8 +62,10 @@ typedef struct gw_plan {
     /* given */
     const char *name;
     int n_in;
-    const gw_spec *in;  /* [n_in] */
-    bool has_events_in; /* an event feed is connected (sinks) */
+    const gw_spec *in;       /* [n_in] */
+    bool has_events_in;      /* an event feed is connected (sinks) */
+    const gw_device *device; /* NULL: there is none, or it may not be used */
+    int threads;             /* that gw_parallel will have */
     /* to be said */
     uint32_t hop[GW_MAX_PORTS];     /* samples of input i a step; 0 = blocks as they come (zero copy) */
     uint32_t history[GW_MAX_PORTS]; /* samples of input i before the hop */
@@ -61,6 +77,9 @@ typedef struct gw_plan {
                                   per-stream stage's out[0].detector is copied from its input if empty */
     int64_t delay_ns;          /* look-ahead: an output sample needs input up to this much later */
     size_t memory_bytes;       /* that open() will allocate, roughly */
+    bool on_device;            /* stages with one input and hop 0, where a device is given: see above */
+    int in_flight;             /* on the device: at most so many steps under way; 0 = GW_IN_FLIGHT */
+    size_t device_bytes;       /* that open() will allocate on the device, roughly */
     char note[200];            /* one more line for `gwstream check`; "" = none */
 } gw_plan;
 
@@ -69,6 +88,7 @@ typedef struct gw_view {
     const void *data;   /* dtype of the spec; channel c's first hop sample is data[c * stride]; its history
                            lies at negative indices down to -history */
     size_t stride;      /* samples from channel to channel */
+    gw_space space;     /* where data lies */
     uint32_t n_samples; /* the hop (with hop 0: the block's length) */
     uint32_t n_channels;
     int64_t sample0;           /* of the hop's first sample */
@@ -86,6 +106,8 @@ typedef struct gw_view {
  * GAPs before and after are the runner's work: it compares sample0 with the end of what was sent. */
 typedef struct gw_out {
     void *data;
+    gw_space space;            /* where data lies */
+    int slot;                  /* on a device: 0 .. GW_IN_FLIGHT - 1, which no other step under way has */
     uint32_t capacity_samples; /* per channel */
     uint32_t n_samples;
     int64_t sample0;
@@ -136,6 +158,10 @@ typedef struct gw_kind {
     int (*next)(void *self, int port, gw_piece *piece);
     /* Stages: one aligned hop, in[n_in] -> out[n_out]. Neither sleeps, allocates nor logs per hop. */
     int (*step)(void *self, const gw_view *in, gw_out *out);
+    /* Optional, stages on the device: what only the host can do once a step's work is done, whether it left
+     * samples or not. out[n_out] is as step() left it (the same slot); its data is the device's. It may still
+     * change dq, flags, presence, and lose the block: n_samples 0, lost as in step(). */
+    int (*finish)(void *self, gw_out *out);
     /* Sinks: one block of input `port` as it comes (no hops, no alignment between ports). May block. */
     int (*take)(void *self, int port, const gw_view *in);
     /* Sinks with takes_events. */

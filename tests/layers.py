@@ -16,7 +16,7 @@ HOUSE = r"pipeline/[^/]+"
 CUDA = r"(cuda|cufft|cublas|cudnn|nccl|nvml)\w*\.h"
 RULES = [
     (TOP, r".*", r"$^"),
-    (r"kernels/.*", r"kernels/.*|pipeline/error\.h", r"(zmq|yaml|hdf5|sqlite3)\.h|sys/socket\.h"),
+    (r"kernels/.*", r"kernels/.*|pipeline/(error|device)\.h", r"(zmq|yaml|hdf5|sqlite3)\.h|sys/socket\.h"),
     (r"pipeline/stages/.*", rf"{HOUSE}|pipeline/stages/.*|kernels/.*", CUDA),
     (r"pipeline/.*", HOUSE, CUDA),
     (r"sources/.*", rf"sources/.*|{HOUSE}|kernels/.*", CUDA),

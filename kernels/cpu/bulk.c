@@ -72,6 +72,9 @@ static int bulk_new(gw_bulk **out, const gw_bulk_shape *s)
     }
     if (s->segment && l->psd_level < 0 && err == GW_OK)
         err = gw_fft32_new(&b->segment, s->segment, false);
+    if (err == GW_OK && l->level[0].parts == 1 && l->n_levels == 1)
+        b->in_one = s->decimate == 1 ? gw_fft32_can_filter(b->forward[0])
+                                     : l->psd_level != 0 && gw_fft32_can_low(b->forward[0], s->decimate);
     const uint32_t n_out = s->hop / s->decimate;
     b->rise = calloc(n_out, sizeof *b->rise);
     if (err == GW_OK && !b->rise)
@@ -104,8 +107,6 @@ static void scratch_destroy(gw_bulk_scratch **out)
     gw_bulk_scratch *w = *out;
     if (!w)
         return;
-    for (int i = 0; i < GW_BULK_LEVELS; i++)
-        w->ops.fft_destroy(&w->fft[i]);
     free(w->memory);
     free(w);
     *out = NULL;
@@ -143,20 +144,14 @@ static int scratch_new(gw_bulk_scratch **out, const gw_bulk *b)
     if (!w)
         return gw_fail(GW_ENOMEM, "bulk whitening");
     w->b = b;
-    gw_spectrum_cpu(&w->ops);
     const size_t bytes = lines(arrange(w));
     w->memory = aligned_alloc(LINE, bytes);
-    int err = w->memory ? GW_OK : gw_fail(GW_ENOMEM, "bulk whitening");
-    if (err == GW_OK) {
-        memset(w->memory, 0, bytes);
-        arrange(w);
-    }
-    for (uint32_t i = 0; i < b->layout.n_levels && err == GW_OK; i++)
-        err = w->ops.fft_new(&w->fft[i], b->layout.level[i].n);
-    if (err != GW_OK) {
+    if (!w->memory) {
         scratch_destroy(&w);
-        return err;
+        return gw_fail(GW_ENOMEM, "bulk whitening: %zu bytes", bytes);
     }
+    memset(w->memory, 0, bytes);
+    arrange(w);
     *out = w;
     return GW_OK;
 }
@@ -185,15 +180,14 @@ static void memory_destroy(void **m)
 static void transform_taps(gw_bulk_scratch *w, uint32_t i, const double *taps, uint32_t n)
 {
     const gw_bulk_level *v = &w->b->layout.level[i];
-    gw_fft *f = w->fft[i];
-    memset(f->time, 0, f->n * sizeof *f->time);
-    memcpy(f->time, taps, n * sizeof *taps);
-    w->ops.fft_forward(f);
+    const float part = 1 / (float)v->n;
+    memset(w->block, 0, v->n * sizeof *w->block);
+    for (uint32_t k = 0; k < n; k++)
+        w->block[k] = (float)taps[k];
+    gw_fft32_run(w->b->forward[i], w->block, w->spectrum, NULL);
     memset(w->product, 0, v->row * sizeof *w->product);
-    for (uint32_t k = 0; k < v->bins; k++) {
-        w->product[2 * k] = (float)(f->freq[k].re / v->n);
-        w->product[2 * k + 1] = (float)(f->freq[k].im / v->n);
-    }
+    for (uint32_t k = 0; k < 2 * v->bins; k++)
+        w->product[k] = w->spectrum[k] * part;
 }
 
 static void prepare(gw_bulk_scratch *w, const double *taps, void *response)
@@ -231,12 +225,12 @@ static void prepare(gw_bulk_scratch *w, const double *taps, void *response)
 void gw_bulk_past_clear(const gw_bulk *b, void *state)
 {
     cpu_state *s = state;
-    s->next = INT64_MIN;
+    s->next = s->opens = INT64_MIN;
     memset(s->data, 0, b->layout.psd_at * sizeof *s->data);
     memset(s->tail_of, 0, sizeof s->tail_of);
 }
 
-static void state_clear(const gw_bulk *b, void *state)
+void gw_bulk_state_clear(const gw_bulk *b, void *state)
 {
     memset(state, 0, b->info.state_bytes);
     gw_bulk_past_clear(b, state);
@@ -247,25 +241,33 @@ static uint32_t psd_get(const gw_bulk *b, const void *state, float *psd)
     const cpu_state *s = state;
     if (s->averaged)
         memcpy(psd, s->data + b->layout.psd_at, b->info.psd_bins * sizeof *psd);
-    const uint64_t segments = (uint64_t)s->averaged * (b->shape.median_of ? b->shape.median_of : 1);
-    return segments < UINT32_MAX ? (uint32_t)segments : UINT32_MAX;
+    return gw_bulk_segments(&b->shape, s->averaged);
 }
 
 static void psd_set(const gw_bulk *b, void *state, const float *psd, uint32_t segments)
 {
     cpu_state *s = state;
-    const uint32_t each = b->shape.median_of ? b->shape.median_of : 1;
     s->collected = 0;
-    s->averaged = segments < each ? segments > 0 : segments / each;
+    s->averaged = gw_bulk_averages(&b->shape, segments);
     if (s->averaged)
         memcpy(state_array(s, b->layout.psd_at), psd, b->info.psd_bins * sizeof *psd);
 }
 
 void gw_bulk_cpu(gw_bulk_ops *ops)
 {
-    *ops = (gw_bulk_ops){bulk_new,     bulk_destroy,   info,        scratch_new,        scratch_destroy,
-                         memory_new,   memory_destroy, state_clear, gw_bulk_past_clear, prepare,
-                         gw_bulk_step, psd_get,        psd_set};
+    *ops = (gw_bulk_ops){.bulk_new = bulk_new,
+                         .bulk_destroy = bulk_destroy,
+                         .info = info,
+                         .scratch_new = scratch_new,
+                         .scratch_destroy = scratch_destroy,
+                         .memory_new = memory_new,
+                         .memory_destroy = memory_destroy,
+                         .state_clear = gw_bulk_state_clear,
+                         .past_clear = gw_bulk_past_clear,
+                         .prepare = prepare,
+                         .step = gw_bulk_step,
+                         .psd_get = psd_get,
+                         .psd_set = psd_set};
 }
 
 const gw_bulk_loops *gw_bulk_loops_best(void)

@@ -3,11 +3,10 @@
 #ifndef GW_BULK_INSIDE_H
 #define GW_BULK_INSIDE_H
 
-#include "kernels/bulk.h"
+#include "kernels/bulk_shared.h"
 #include "kernels/cpu/bulk_layout.h"
 #include "kernels/cpu/bulk_loops.h"
 #include "kernels/cpu/fft32.h"
-#include "kernels/spectrum.h"
 
 enum { LINE = 64, PAD = LINE / sizeof(float) };
 
@@ -17,6 +16,7 @@ struct gw_bulk {
     gw_bulk_layout layout;
     const gw_bulk_loops *loops;
     gw_fft32 *forward[GW_BULK_LEVELS], *inverse[GW_BULK_LEVELS], *segment;
+    bool in_one;        /* forward, product and back in one go, unless two filters fade */
     float *rise;        /* [hop / decimate] of a fade */
     uint32_t n_max;     /* points of the longest transform */
     uint32_t psd_bins;  /* before pooling */
@@ -35,8 +35,7 @@ struct gw_bulk_scratch {
     float *power;         /* [psd_bins] */
     float *pooled;        /* [info.psd_bins] */
     gw_fft32_ahead ahead; /* of the next channel */
-    gw_spectrum_ops ops;  /* filters are transformed in double */
-    gw_fft *fft[GW_BULK_LEVELS];
+    unsigned mode;        /* of the caller, for numbers below 1e-38 */
 };
 
 /* What a channel's state begins with: one line. The layout's arrays follow. */
@@ -47,6 +46,8 @@ typedef struct cpu_state {
     uint32_t averaged;                   /* segments or medians in the PSD */
     uint32_t collected;                  /* segments waiting for their median */
     const void *tail_of[GW_BULK_LEVELS]; /* whose tail lies there; NULL: of no use any more */
+    int64_t opens;                       /* the gate: gw_bulk_settle */
+    float scale;                         /* of the last good hop; 0: there was none */
     _Alignas(LINE) float data[];
 } cpu_state;
 _Static_assert(sizeof(cpu_state) == LINE, "one line");
@@ -62,8 +63,9 @@ static inline float *state_array(cpu_state *s, size_t at)
     return s->data + at;
 }
 
-/* The op `past_clear`. */
+/* The ops `past_clear` and `state_clear`. */
 void gw_bulk_past_clear(const gw_bulk *b, void *state);
+void gw_bulk_state_clear(const gw_bulk *b, void *state);
 
 /* The op `step`. */
 void gw_bulk_step(gw_bulk_scratch *w, int64_t sample0, gw_bulk_channel *channel, uint32_t n, const float *x,

@@ -25,11 +25,6 @@ static inline void stream(float *x, vec v)
 #endif
 }
 
-static inline vec either(bits mask, vec yes, vec no)
-{
-    return (vec)((mask & (bits)yes) | (~mask & (bits)no));
-}
-
 static inline vec least(vec a, vec b)
 {
     return either(a < b, a, b);
@@ -45,49 +40,78 @@ static inline vec absolute(vec a)
     return (vec)((bits)a & INT32_MAX);
 }
 
-/* Running extremes and whether all were numbers, of vectors and of the odd ends. */
+/* What is seen of samples on their way in, lane by lane: extremes, whether all were numbers, how often a
+ * lane's extreme came again (to the one before it as well: too often rather than too seldom), and in the sign
+ * bit whether three of four neighbours were the same. Of the odd end, lane 0. */
 typedef struct extent {
     vec low, high, nothing; /* nothing: 0 as long as all were finite */
+    bits low_again, high_again;
+    ubits alike;
 } extent;
 
-static extent extent_of(const float *x)
+static inline void see(extent *e, vec v)
 {
-    return (extent){all(x[0]), all(x[0]), all(0)};
+    const ubits at = (ubits)(v + 0.0f); /* -0 is 0 */
+    const ubits t = (at ^ SHUFFLE(at, at, SWAP)) | (at ^ SHUFFLE(at, at, ACROSS));
+    e->low_again -= v == e->low;
+    e->high_again -= v == e->high;
+    e->low = least(v, e->low);
+    e->high = greatest(v, e->high);
+    e->nothing += v * 0;
+    e->alike |= (t - 1) & ~t; /* has the sign bit if t is 0 */
+}
+
+static void see_end(extent *e, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        e->low_again[0] += x[i] == e->low[0];
+        e->high_again[0] += x[i] == e->high[0];
+        e->low[0] = x[i] < e->low[0] ? x[i] : e->low[0];
+        e->high[0] = x[i] > e->high[0] ? x[i] : e->high[0];
+        e->nothing[0] += x[i] * 0;
+        if (i % 4 == 3 && x[i] == x[i - 1] && x[i] == x[i - 2])
+            e->alike[0] = UINT32_MAX;
+    }
 }
 
 static gw_bulk_range range_of(const extent *e, float scale)
 {
+    enum { SUSPICIOUS = 5 };
     float low = e->low[0], high = e->high[0], nothing = 0;
+    int32_t at_low = 0, at_high = 0;
+    uint32_t alike = 0;
     for (int i = 0; i < WIDTH; i++) {
         low = e->low[i] < low ? e->low[i] : low;
         high = e->high[i] > high ? e->high[i] : high;
         nothing += e->nothing[i];
+        alike |= e->alike[i];
+    }
+    for (int i = 0; i < WIDTH; i++) {
+        at_low += e->low[i] == low ? 1 + e->low_again[i] : 0;
+        at_high += e->high[i] == high ? 1 + e->high_again[i] : 0;
     }
     const bool finite = nothing == 0 && isfinite(low * scale) && isfinite(high * scale);
-    return (gw_bulk_range){low, high, finite};
+    return (gw_bulk_range){low, high, finite,
+                           alike > INT32_MAX || at_low >= SUSPICIOUS || at_high >= SUSPICIOUS};
 }
 
 static gw_bulk_range take(float *to, const float *x, float scale, size_t n, const float *old, float *keep)
 {
-    extent e = extent_of(x);
+    extent e = {.low = all(INFINITY), .high = all(-INFINITY)};
     const vec by = all(scale);
     size_t i = 0;
     for (; i + WIDTH <= n; i += WIDTH) {
         const vec v = load(x + i), scaled = v * by;
-        e.low = least(v, e.low);
-        e.high = greatest(v, e.high);
-        e.nothing += v * 0;
+        see(&e, v);
         if (old) {
             store(to + i - n, load(old + i));
             store(keep + i, scaled);
         }
         store(to + i, scaled);
     }
+    see_end(&e, x + i, n - i);
     for (; i < n; i++) {
         const float scaled = x[i] * scale;
-        e.low[0] = x[i] < e.low[0] ? x[i] : e.low[0];
-        e.high[0] = x[i] > e.high[0] ? x[i] : e.high[0];
-        e.nothing[0] += x[i] * 0;
         if (old) {
             *(to + i - n) = old[i];
             keep[i] = scaled;
@@ -148,31 +172,7 @@ static float fade(float *y, const float *old, const float *rise, size_t n)
     return peak_of(peak, nothing);
 }
 
-/* ---- half precision: five bits of exponent, ten of fraction ---- */
-
-#ifdef __F16C__
-static inline vec load_half(const uint16_t *h)
-{
-#if defined __AVX512F__
-    return (vec)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)h));
-#else
-    return (vec)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)h));
-#endif
-}
-#else
-/* The exponent is moved by a multiplication, which minds denormals too; they are normal in float. */
-static inline vec load_half(const uint16_t *h)
-{
-    bits b;
-    for (int i = 0; i < WIDTH; i++)
-        b[i] = h[i];
-    const bits sign = (b & 0x8000) << 16;
-    /* 2^-14 .. becomes 2^-14 .. without touching a float's denormals: as a fraction of 2^-14, less that. */
-    const bits small = ((b & 0x7fff) << 13) + (113 << 23);
-    const vec normal = (vec)(((b & 0x7fff) << 13) + (112 << 23)), denormal = (vec)small - 0x1p-14f;
-    return (vec)((bits)either((b & 0x7c00) == 0, denormal, normal) | sign);
-}
-#endif
+/* ---- half precision ---- */
 
 /* To the nearest; beyond the largest half to that. */
 static void to_half(uint16_t *to, const float *from, size_t n)
@@ -254,24 +254,42 @@ static void fold(float *x, size_t n, uint32_t d)
     }
 }
 
+/* |x[k] / 2 - (x[k - 1] + x[k + 1]) / 4|^2 of WIDTH bins and of one. */
+static inline vec hann_power(const float *x)
+{
+    vec square[2];
+    for (int h = 0; h < 2; h++) {
+        const float *at = x + h * WIDTH;
+        const vec v = 0.5f * load(at) - 0.25f * (load(at - 2) + load(at + 2));
+        square[h] = v * v;
+    }
+    return SHUFFLE(square[0], square[1], EVENS) + SHUFFLE(square[0], square[1], ODDS);
+}
+
+static inline float hann_power_of_one(const float *x)
+{
+    const float re = 0.5f * x[0] - 0.25f * (x[-2] + x[2]), im = 0.5f * x[1] - 0.25f * (x[-1] + x[3]);
+    return re * re + im * im;
+}
+
 static void power(float *to, const float *x, float factor, size_t n)
 {
     size_t k = 0;
+    for (; k + WIDTH <= n; k += WIDTH)
+        store(to + k, factor * hann_power(x + 2 * k));
+    for (; k < n; k++)
+        to[k] = factor * hann_power_of_one(x + 2 * k);
+}
+
+static void power_average(float *to, const float *x, float factor, float weight, size_t n)
+{
+    size_t k = 0;
     for (; k + WIDTH <= n; k += WIDTH) {
-        vec square[2];
-        for (int h = 0; h < 2; h++) {
-            const float *at = x + 2 * k + h * WIDTH;
-            const vec v = 0.5f * load(at) - 0.25f * (load(at - 2) + load(at + 2));
-            square[h] = v * v;
-        }
-        store(to + k, factor * (SHUFFLE(square[0], square[1], EVENS) + SHUFFLE(square[0], square[1], ODDS)));
+        const vec v = load(to + k);
+        store(to + k, v + weight * (factor * hann_power(x + 2 * k) - v));
     }
-    for (; k < n; k++) {
-        const float *at = x + 2 * k;
-        const float re = 0.5f * at[0] - 0.25f * (at[-2] + at[2]),
-                    im = 0.5f * at[1] - 0.25f * (at[-1] + at[3]);
-        to[k] = factor * (re * re + im * im);
-    }
+    for (; k < n; k++)
+        to[k] += weight * (factor * hann_power_of_one(x + 2 * k) - to[k]);
 }
 
 static void average(float *to, const float *x, float weight, size_t n)
@@ -309,5 +327,5 @@ static void median(float *to, const float *const *row, uint32_t rows, float fact
 #define NAME_(build) gw_bulk_loops_##build
 #define TEXT(build)  TEXT_(build)
 #define TEXT_(build) #build
-const gw_bulk_loops NAME(GW_LOOPS) = {TEXT(GW_LOOPS), take,    give,  fade,    multiply,
-                                      fold,           to_half, power, average, median};
+const gw_bulk_loops NAME(GW_LOOPS) = {TEXT(GW_LOOPS), take,  give,          fade,    multiply, fold,
+                                      to_half,        power, power_average, average, median};

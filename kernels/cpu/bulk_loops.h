@@ -13,6 +13,8 @@
 typedef struct gw_bulk_range {
     float low, high; /* of what came in */
     bool finite;     /* nothing was infinite or no number, before and after scaling */
+    bool suspicious; /* false: no four aligned samples (from a multiple of 4 on) are the same, and fewer than
+                        five have the least value, fewer than five the greatest. Else that is not sure */
 } gw_bulk_range;
 
 typedef struct gw_bulk_loops {
@@ -33,6 +35,8 @@ typedef struct gw_bulk_loops {
     void (*to_half)(uint16_t *to, const float *from, size_t n);
     /* power[n] = factor * |x[k] / 2 - (x[k - 1] + x[k + 1]) / 4|^2, complex x[-1 .. n]; x at 64 bytes. */
     void (*power)(float *power, const float *x, float factor, size_t n);
+    /* average[n] += weight * (power[n] - average[n]), and power as above. */
+    void (*power_average)(float *average, const float *x, float factor, float weight, size_t n);
     /* average[n] += weight * (x[n] - average[n]) */
     void (*average)(float *average, const float *x, float weight, size_t n);
     /* to[n] = factor * median over the rows; rows: odd, at most 63. */

@@ -74,9 +74,28 @@ static void filter_level(gw_bulk_scratch *w, cpu_state *s, uint32_t i, const cpu
     gw_fft32_run(b->inverse[i], w->product, w->out, &w->ahead);
 }
 
-/* The hop through one filter into y: the largest |y|. */
-static float filter(gw_bulk_scratch *w, cpu_state *s, int64_t sample0, const void *response, float *y,
-                    bool away)
+/* From w->block through level 0 into w->out, without a spectrum by itself unless the PSD wants it. */
+static void in_one(gw_bulk_scratch *w, const cpu_response *r)
+{
+    const gw_bulk *b = w->b;
+    const gw_bulk_level *v = b->layout.level;
+    const uint32_t d = b->shape.decimate;
+    const gw_fft32_product p = {.response = r->data,
+                                .half = b->shape.half,
+                                .factor = r->factor,
+                                .keep = b->layout.psd_level == 0 ? w->spectrum : NULL,
+                                .from = v->n - b->shape.hop};
+    if (d == 1) {
+        gw_fft32_filter(b->forward[0], &p, w->block, w->product, w->out, &w->ahead);
+        return;
+    }
+    gw_fft32_low_product(b->forward[0], &p, d, w->block, w->spectrum, w->product, &w->ahead);
+    gw_fft32_run(b->inverse[0], w->product, w->out, &w->ahead);
+}
+
+/* The hop through one filter into y: the largest |y|. spectrum: of w->block, or NULL: still to be made. */
+static float filter(gw_bulk_scratch *w, cpu_state *s, int64_t sample0, const void *response,
+                    const float *spectrum, float *y, bool away)
 {
     const gw_bulk *b = w->b;
     const uint32_t hop = b->shape.hop, d = b->shape.decimate;
@@ -91,7 +110,11 @@ static float filter(gw_bulk_scratch *w, cpu_state *s, int64_t sample0, const voi
         }
         add = tail + sample0 % v[i].block / d;
     }
-    filter_level(w, s, 0, response, sample0 / hop + v->kept, w->spectrum);
+    if (spectrum) {
+        filter_level(w, s, 0, response, sample0 / hop + v->kept, spectrum);
+    } else {
+        in_one(w, response);
+    }
     return b->loops->give(y, w->out + (v->n - hop) / d, add, hop / d, away);
 }
 
@@ -100,6 +123,13 @@ static float filter(gw_bulk_scratch *w, cpu_state *s, int64_t sample0, const voi
 static uint32_t rows_stride(const gw_bulk *b)
 {
     return (b->info.psd_bins + PAD - 1) / PAD * PAD;
+}
+
+/* One more in the average: what it weighs. */
+static float next_weight(const gw_bulk *b, cpu_state *s)
+{
+    s->averaged += s->averaged < UINT32_MAX;
+    return 1 / (float)(s->averaged < b->shape.memory ? s->averaged : b->shape.memory);
 }
 
 /* w->spectrum of a segment enters. It is spoilt. */
@@ -114,6 +144,18 @@ static void enter(gw_bulk_scratch *w, cpu_state *s)
     last[1] = 0;
     last[2] = last[-2];
     last[3] = -last[-1];
+    if (pool == 1 &&
+        !rows) { /* straight into the average; the two bins that stand for themselves alone apart */
+        float *psd = state_array(s, b->layout.psd_at), edge[2], old[2] = {psd[0], psd[bins - 1]};
+        const float weight = next_weight(b, s);
+        b->loops->power(&edge[0], x, b->power_factor / 2, 1);
+        b->loops->power(&edge[1], last, b->power_factor / 2, 1);
+        b->loops->power_average(psd, x, b->power_factor, weight, bins);
+        psd[0] = old[0] + weight * (edge[0] - old[0]);
+        psd[bins - 1] = old[1] + weight * (edge[1] - old[1]);
+        memset(last + 2, 0, 2 * sizeof *last);
+        return;
+    }
     b->loops->power(w->power, x, b->power_factor, bins);
     memset(last + 2, 0, 2 * sizeof *last);
     w->power[0] /= 2;
@@ -138,9 +180,7 @@ static void enter(gw_bulk_scratch *w, cpu_state *s)
         b->loops->median(w->pooled, row, rows, b->median_factor, n);
         s->collected = 0;
     }
-    s->averaged += s->averaged < UINT32_MAX;
-    const uint32_t over = s->averaged < b->shape.memory ? s->averaged : b->shape.memory;
-    b->loops->average(state_array(s, b->layout.psd_at), w->pooled, 1 / (float)over, n);
+    b->loops->average(state_array(s, b->layout.psd_at), w->pooled, next_weight(b, s), n);
 }
 
 /* Segments that end in this hop and have a transform of their own. */
@@ -166,15 +206,6 @@ static bool own_segments(gw_bulk_scratch *w, cpu_state *s, int64_t sample0)
 
 /* ---- a hop ---- */
 
-static void forget(const gw_bulk *b, gw_bulk_channel *c, float *y)
-{
-    c->finite = c->whole = c->entered = false;
-    c->peak = 0;
-    if (c->response)
-        memset(y, 0, b->shape.hop / b->shape.decimate * sizeof *y);
-    gw_bulk_past_clear(b, c->state);
-}
-
 /* Into w->block, behind as much of the past as the transform wants; and into the past. */
 static gw_bulk_range take_hop(gw_bulk_scratch *w, cpu_state *s, int64_t sample0, const float *x, float scale)
 {
@@ -190,42 +221,75 @@ static gw_bulk_range take_hop(gw_bulk_scratch *w, cpu_state *s, int64_t sample0,
     return range;
 }
 
-static void step_one(gw_bulk_scratch *w, int64_t sample0, gw_bulk_channel *c, const float *x, float *y)
+/* Results too small for a normal float become 0, and such inputs count as 0: they cost a hundredfold. Returns
+ * the mode before, for set_mode. */
+static unsigned small_is_zero(void)
+{
+#ifdef __SSE2__
+    enum { FLUSH_TO_ZERO = 0x8000, DENORMALS_ARE_ZERO = 0x40 };
+    const unsigned mode = _mm_getcsr();
+    _mm_setcsr(mode | FLUSH_TO_ZERO | DENORMALS_ARE_ZERO);
+    return mode;
+#else
+    return 0;
+#endif
+}
+
+static void set_mode(unsigned mode)
+{
+#ifdef __SSE2__
+    _mm_setcsr(mode);
+#else
+    (void)mode;
+#endif
+}
+
+/* Judges a hop, and a first one before it is scaled. What is not clear at a glance is seen by the rule for
+ * all machines, in whose comparisons small numbers are what they are. */
+static void examine(gw_bulk_scratch *w, const cpu_state *s, gw_bulk_channel *c, const float *x,
+                    const gw_bulk_range *range)
+{
+    const gw_bulk_shape *shape = &w->b->shape;
+    if (range && !(range->suspicious && shape->dead_run)) {
+        gw_bulk_examine(shape, c, x, s->scale, range->low, range->high, range->finite, false);
+        return;
+    }
+    set_mode(w->mode);
+    float low = x[0], high = x[0];
+    bool finite = true;
+    for (uint32_t i = 0; i < shape->hop; i++) {
+        low = x[i] < low ? x[i] : low;
+        high = x[i] > high ? x[i] : high;
+        finite &= isfinite(x[i]) != 0;
+    }
+    gw_bulk_examine(shape, c, x, s->scale, low, high, finite, true);
+    small_is_zero();
+}
+
+/* The hop at the end of w->block into y, if there is a filter; its spectrum into w->spectrum, if that is
+ * wanted. False: y is no number. */
+static bool whiten(gw_bulk_scratch *w, cpu_state *s, int64_t sample0, gw_bulk_channel *c, float *y)
+{
+    const gw_bulk *b = w->b;
+    const bool in_one = b->in_one && c->response && !c->fading;
+    const float *spectrum = in_one ? NULL : w->spectrum;
+    if (!in_one)
+        gw_fft32_run(b->forward[0], w->block, w->spectrum, &w->ahead);
+    if (c->response && c->fading)
+        filter(w, s, sample0, c->fading, spectrum, w->old, false);
+    if (c->response)
+        c->peak = filter(w, s, sample0, c->response, spectrum, y, !c->fading);
+    if (c->response && c->fading)
+        c->peak = b->loops->fade(y, w->old, b->rise, b->shape.hop / b->shape.decimate);
+    return isfinite(c->peak);
+}
+
+/* What goes on after a good hop: spectra, the PSD, the levels above the first. */
+static void go_on(gw_bulk_scratch *w, cpu_state *s, int64_t sample0, gw_bulk_channel *c)
 {
     const gw_bulk *b = w->b;
     const gw_bulk_layout *l = &b->layout;
-    const uint32_t hop = b->shape.hop;
-    cpu_state *s = c->state;
-    if (s->next != sample0) {
-        gw_bulk_past_clear(b, s);
-        s->past_from = s->clean_from = sample0;
-    }
-    s->next = sample0 + hop;
-
-    const gw_bulk_range range = take_hop(w, s, sample0, x, c->scale);
-    c->low = range.low;
-    c->high = range.high;
-    if (!range.finite || fmaxf(-range.low, range.high) * c->scale > GW_BULK_LIMIT) {
-        forget(b, c, y);
-        return;
-    }
-    gw_fft32_run(b->forward[0], w->block, w->spectrum, &w->ahead);
-
-    c->peak = 0;
-    if (c->response && c->fading)
-        filter(w, s, sample0, c->fading, w->old, false);
-    if (c->response)
-        c->peak = filter(w, s, sample0, c->response, y, !c->fading);
-    if (c->response && c->fading)
-        c->peak = b->loops->fade(y, w->old, b->rise, hop / b->shape.decimate);
-    if (!isfinite(c->peak)) {
-        forget(b, c, y);
-        return;
-    }
-    keep_spectrum(w, s, l->level, sample0 / hop);
-    c->finite = true;
-    c->whole = s->past_from <= sample0 - (int64_t)(b->shape.n_taps - 1);
-
+    keep_spectrum(w, s, l->level, sample0 / b->shape.hop);
     if (b->shape.gate > 0 && c->peak > b->shape.gate)
         s->clean_from = s->next;
     const bool clean = b->shape.segment && s->clean_from <= s->next - b->shape.segment;
@@ -249,6 +313,43 @@ static void step_one(gw_bulk_scratch *w, int64_t sample0, gw_bulk_channel *c, co
     }
 }
 
+static void step_one(gw_bulk_scratch *w, int64_t sample0, gw_bulk_channel *c, const float *x, float *y)
+{
+    const gw_bulk *b = w->b;
+    cpu_state *s = c->state;
+    if (!s) {
+        gw_bulk_absent(&b->shape, y);
+        return;
+    }
+    if (c->forget == GW_BULK_FORGET_ALL)
+        gw_bulk_state_clear(b, s);
+    if (c->forget != GW_BULK_KEEP || s->next != sample0) {
+        gw_bulk_past_clear(b, s);
+        s->past_from = s->clean_from = sample0;
+    }
+    s->next = sample0 + b->shape.hop;
+
+    if (c->scale == 0 && s->scale == 0)
+        examine(w, s, c, x, NULL);
+    const gw_bulk_range range = take_hop(w, s, sample0, x, c->scale != 0 ? c->scale : s->scale);
+    examine(w, s, c, x, &range);
+    c->whole = c->entered = false;
+    c->peak = 0;
+    if (c->health == GW_BULK_GOOD && !whiten(w, s, sample0, c, y)) {
+        c->finite = false;
+        c->health = GW_BULK_NAN;
+    }
+    if (c->health == GW_BULK_GOOD) {
+        s->scale = c->scale;
+        c->whole = s->past_from <= sample0 - (int64_t)(b->shape.n_taps - 1);
+        go_on(w, s, sample0, c);
+    } else {
+        c->peak = 0;
+        gw_bulk_past_clear(b, s);
+    }
+    gw_bulk_settle(&b->shape, c, sample0, y, &s->opens);
+}
+
 /* The next channel comes from memory while this one's transforms run: of the levels above the first nothing,
  * for they are seldom wanted. */
 static void look_ahead(gw_bulk_scratch *w, const gw_bulk_channel *c, const float *x)
@@ -266,23 +367,18 @@ static void look_ahead(gw_bulk_scratch *w, const gw_bulk_channel *c, const float
         (uint32_t)((w->ahead.bytes[0] + w->ahead.bytes[1] + w->ahead.bytes[2]) / LINE / turns + 1);
 }
 
-/* Results too small for a normal float become 0, and such inputs count as 0: they cost a hundredfold. */
 void gw_bulk_step(gw_bulk_scratch *w, int64_t sample0, gw_bulk_channel *channel, uint32_t n, const float *x,
                   size_t x_stride, float *y, size_t y_stride)
 {
-#ifdef __SSE2__
-    enum { FLUSH_TO_ZERO = 0x8000, DENORMALS_ARE_ZERO = 0x40 };
-    const unsigned mode = _mm_getcsr();
-    _mm_setcsr(mode | FLUSH_TO_ZERO | DENORMALS_ARE_ZERO);
-#endif
+    w->mode = small_is_zero();
     for (uint32_t i = 0; i < n; i++) {
         w->ahead.lines = 0;
-        if (i + 1 < n)
+        if (i + 1 < n && channel[i + 1].state)
             look_ahead(w, &channel[i + 1], x + (i + 1) * x_stride);
         step_one(w, sample0, &channel[i], x + i * x_stride, y + i * y_stride);
     }
 #ifdef __SSE2__
     _mm_sfence(); /* streamed outputs, before another thread hears of them */
-    _mm_setcsr(mode);
 #endif
+    set_mode(w->mode);
 }

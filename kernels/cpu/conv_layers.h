@@ -2,7 +2,9 @@
  * All layers of kernels/conv.h in vectors of LANES floats: the one source of conv_sse2.c, conv_avx2.c and
  * conv_avx512.c, which differ in LANES, NARROW (lanes for a few output channels), VECS (vectors of output
  * channels in a tile) and the instructions they are compiled for. They end with gw_conv_<name>(); conv.c
- * chooses among them. */
+ * chooses among them. Here are the convolutions as plain sums; conv_tile.h has their innermost loops,
+ * conv_short.h those with fewer multiplications, conv_act.h vectors and activations, conv_plain.h the rest.
+ */
 #include "kernels/cpu/conv_table.h"
 
 #include <math.h>
@@ -33,142 +35,10 @@
 #define TILE_VECS  2
 #include "kernels/cpu/conv_tile.h"
 
-typedef float vec __attribute__((vector_size(4 * LANES)));
-typedef float vec_loose __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-typedef int32_t veci __attribute__((vector_size(4 * LANES)));
+#include "kernels/cpu/conv_act.h"
 
+enum { BAND = LANES >= 8 ? 8 : 0 }; /* most taps of a band */
 enum { MOST_ROWS = 8, MOST_VECS = 4, FEW_OUTPUTS = LANES > 4 ? 2 : 1, MANY_TAPS = 32, ROWS_AT_ONCE = 4 };
-
-/* ---- Vectors ---- */
-
-static inline vec load(const float *p)
-{
-    return *(const vec_loose *)p;
-}
-
-static inline void store(float *p, vec v)
-{
-    *(vec_loose *)p = v;
-}
-
-static inline vec all(float x)
-{
-    return x - (vec){0};
-}
-
-static inline vec madd(vec a, vec b, vec c)
-{
-    return (vec)LAYER_JOIN(MADD_, LANES)(a, b, c);
-}
-
-/* The first n of them, n <= LANES; the rest is zero, or untouched. */
-static inline vec load_some(const float *p, size_t n)
-{
-#if LANES == 16
-    return (vec)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
-#else
-    float some[LANES] = {0};
-    for (size_t i = 0; i < n; i++)
-        some[i] = p[i];
-    return load(some);
-#endif
-}
-
-static inline void store_some(float *p, vec v, size_t n)
-{
-#if LANES == 16
-    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
-#else
-    float some[LANES];
-    store(some, v);
-    for (size_t i = 0; i < n; i++)
-        p[i] = some[i];
-#endif
-}
-
-/* mask ? a : b, lane by lane. */
-static inline vec choose(veci mask, vec a, vec b)
-{
-    return (vec)((mask & (veci)a) | (~mask & (veci)b));
-}
-
-static inline vec clamp(vec x, float low, float high)
-{
-    x = choose(x < all(low), all(low), x);
-    return choose(x > all(high), all(high), x);
-}
-
-/* x P(x^2) / Q(x^2), fitted to tanh(x) on |x| <= 8, where it is 1 to within 2.3e-7; relative error 4e-7. */
-static inline vec vec_tanh(vec x)
-{
-    x = clamp(x, -8, 8);
-    const vec z = x * x;
-    vec p = all(2.350859335063333e-11f);
-    p = madd(p, z, all(-1.4704216438894861e-08f));
-    p = madd(p, z, all(9.878659154826507e-06f));
-    p = madd(p, z, all(2.985861847626153e-03f));
-    p = madd(p, z, all(1.2979223326120207e-01f));
-    p = madd(p, z, all(1.0f));
-    vec q = all(2.372032377652219e-04f);
-    q = madd(q, z, all(2.4027924240713646e-02f));
-    q = madd(q, z, all(4.6312539366882793e-01f));
-    q = madd(q, z, all(1.0f));
-    return x * p / q;
-}
-
-/* 2^n 2^f with n whole and |f| <= 1/2; the polynomial is fitted to 2^f. */
-static inline vec vec_exp(vec x)
-{
-    x = clamp(x, -87, 88) * 1.44269504088896341f;
-    const vec magic = all(12582912.0f); /* 1.5 * 2^23: adding it rounds to a whole number */
-    const vec shifted = x + magic, f = x - (shifted - magic);
-    vec p = all(1.5461444508095147e-04f);
-    p = madd(p, f, all(1.3400428180310492e-03f));
-    p = madd(p, f, all(9.618056677177429e-03f));
-    p = madd(p, f, all(5.55032722666279e-02f));
-    p = madd(p, f, all(2.402265092229887e-01f));
-    p = madd(p, f, all(6.931472067028361e-01f));
-    p = madd(p, f, all(1.0f));
-    const veci power = ((veci)shifted - (veci)magic) + 127;
-    return p * (vec)(power << 23);
-}
-
-static vec one_by_one(gw_act_kind kind, vec x)
-{
-    float v[LANES];
-    store(v, x);
-    for (int i = 0; i < LANES; i++)
-        v[i] = kind == GW_ACT_GELU ? 0.5f * v[i] * (1 + erff(v[i] * 0.70710678f))
-                                   : (v[i] > 0 ? v[i] : 0) + log1pf(expf(-fabsf(v[i])));
-    return load(v);
-}
-
-static inline vec activate(gw_act act, vec x)
-{
-    switch (act.kind) {
-    case GW_ACT_RELU:
-        return choose(x < all(0), all(0), x);
-    case GW_ACT_TANH:
-        return vec_tanh(x);
-    case GW_ACT_SIGMOID:
-        return 1.0f / (1.0f + vec_exp(-x));
-    case GW_ACT_LEAKY_RELU:
-        return choose(x < all(0), x * act.a, x);
-    case GW_ACT_ELU:
-        return choose(x < all(0), act.a * (vec_exp(x) - 1.0f), x);
-    case GW_ACT_SILU:
-        return x / (1.0f + vec_exp(-x));
-    case GW_ACT_GELU:
-    case GW_ACT_SOFTPLUS:
-        return one_by_one(act.kind, x);
-    case GW_ACT_CLIP:
-        return clamp(x, act.a, act.b);
-    case GW_ACT_NONE:
-    case GW_ACT_COUNT:
-        break;
-    }
-    return x;
-}
 
 /* ---- Convolution ---- */
 
@@ -181,9 +51,21 @@ typedef struct part {
     const float *weight;
 } part;
 
+/* The same layer with fewer multiplications: see conv_short.h. */
+typedef struct shorter {
+    uint32_t taps;              /* 3 or 4; 0: there is none */
+    uint32_t hop;               /* columns of the input that are one of its own */
+    uint32_t together, in, out; /* columns of the output that are; its channels */
+    double cost, plain;         /* of a tile; of a column of the plain sum */
+    part *part;
+    size_t n_parts;
+    float *weight, *bias;
+} shorter;
+
 struct gw_conv {
     gw_conv_desc d;
-    enum { BY_TILE, BY_CHANNEL, BY_ROW } how;
+    enum { BY_TILE, BY_CHANNEL, BY_ROW, BY_BAND } how;
+    shorter shorter;
     size_t n_taps;
     uint32_t *tap;
     part *part;
@@ -200,23 +82,26 @@ static void conv_close(gw_conv **out)
     free(c->part);
     free(c->weight);
     free(c->bias);
+    free(c->shorter.part);
+    free(c->shorter.weight);
+    free(c->shorter.bias);
     free(c);
     *out = NULL;
 }
 
 /* Tiles of nearly equal width for n output channels from number out0 of a group on. */
-static void divide(gw_conv *c, uint32_t out0, uint32_t in0, uint32_t n, bool narrow)
+static void divide(part *to, size_t *n_parts, uint32_t out0, uint32_t in0, uint32_t n, bool narrow)
 {
     const uint32_t lanes = narrow ? NARROW : LANES, vecs = (n + lanes - 1) / lanes,
                    tiles = (vecs + VECS - 1) / VECS;
     uint32_t done = 0;
     for (uint32_t t = 0; t < tiles; t++) {
         const uint32_t width = (vecs - done + (tiles - t) - 1) / (tiles - t), from = done * lanes;
-        c->part[c->n_parts++] = (part){.out0 = out0 + from,
-                                       .in0 = in0,
-                                       .lanes = n - from < width * lanes ? n - from : width * lanes,
-                                       .vecs = (int)width,
-                                       .narrow = narrow};
+        to[(*n_parts)++] = (part){.out0 = out0 + from,
+                                  .in0 = in0,
+                                  .lanes = n - from < width * lanes ? n - from : width * lanes,
+                                  .vecs = (int)width,
+                                  .narrow = narrow};
         done += width;
     }
 }
@@ -229,9 +114,9 @@ static void divide_all(gw_conv *c)
         each % LANES <= NARROW && (each < LANES || c->n_taps >= MANY_TAPS) ? each % LANES : 0;
     for (uint32_t g = 0; g < c->d.groups; g++) {
         if (each > rest)
-            divide(c, g * each, g * in_each, each - rest, false);
+            divide(c->part, &c->n_parts, g * each, g * in_each, each - rest, false);
         if (rest)
-            divide(c, g * each + each - rest, g * in_each, rest, true);
+            divide(c->part, &c->n_parts, g * each + each - rest, g * in_each, rest, true);
     }
 }
 
@@ -264,6 +149,16 @@ static void pack_plain(gw_conv *c, const float *weight)
                     weight[(o * in + i) * kernel + k];
 }
 
+/* One output of a few taps: see run_by_band. [in][BAND] */
+static void pack_band(gw_conv *c, const float *weight)
+{
+    for (size_t i = 0; i < c->d.in_channels; i++)
+        for (size_t k = 0; k < c->d.kernel; k++)
+            c->weight[i * BAND + k] = weight[i * c->d.kernel + k];
+}
+
+#include "kernels/cpu/conv_short.h"
+
 static int conv_open(gw_conv **out, const gw_conv_desc *d, const float *weight, const float *bias)
 {
     *out = NULL;
@@ -275,9 +170,14 @@ static int conv_open(gw_conv **out, const gw_conv_desc *d, const float *weight, 
     c->d = *d;
     c->n_taps = in_each * d->kernel;
     c->how = d->groups > 1 && in_each == 1 && out_each == 1 ? BY_CHANNEL
+             : d->out_channels == 1 && d->stride == 1 && d->dilation == 1 && d->kernel > 2 &&
+                     d->kernel <= BAND && in_each >= 8
+                 ? BY_BAND
              : d->groups == 1 && d->dilation == 1 && out_each <= FEW_OUTPUTS && c->n_taps >= LANES ? BY_ROW
                                                                                                    : BY_TILE;
-    const size_t widest = c->how == BY_TILE ? (out_each / LANES + 1) * LANES * d->groups : d->out_channels;
+    const size_t widest = c->how == BY_TILE   ? (out_each / LANES + 1) * LANES * d->groups
+                          : c->how == BY_BAND ? BAND
+                                              : d->out_channels;
     c->tap = calloc(c->n_taps, sizeof *c->tap);
     c->part = calloc(d->groups * ((out_each + LANES * VECS - 1) / (LANES * VECS) + 2), sizeof *c->part);
     c->weight = aligned_alloc(64, (widest * c->n_taps * sizeof *c->weight + 63) / 64 * 64);
@@ -293,14 +193,20 @@ static int conv_open(gw_conv **out, const gw_conv_desc *d, const float *weight, 
             c->tap[k * in_each + i] = (uint32_t)(k * d->dilation * d->in_channels + i);
     if (bias)
         memcpy(c->bias, bias, d->out_channels * sizeof *bias);
+    int err = GW_OK;
     if (c->how == BY_TILE) {
         divide_all(c);
         pack(c, weight);
+        err = short_open(c, weight, bias);
+    } else if (c->how == BY_BAND) {
+        pack_band(c, weight);
     } else {
         pack_plain(c, weight);
     }
+    if (err < 0)
+        conv_close(&c);
     *out = c;
-    return GW_OK;
+    return err;
 }
 
 /* The rows of a call in order: window by window, column by column. */
@@ -518,166 +424,71 @@ static void run_by_row(const gw_conv *c, const gw_conv_io *io)
     }
 }
 
+/* One output channel: the products of a column with all taps are a row of BAND sums, its share in as many
+ * outputs. Adding up the rows, each a lane further than the one before, gives an output a row; four strands
+ * of them at a time, for an addition waits for the one before. */
+static void run_by_band(const gw_conv *c, const gw_conv_io *io)
+{
+#if LANES >= 8
+    enum { STRANDS = 4, STRAND = 16, PIECE = STRANDS * STRAND };
+    typedef float band __attribute__((vector_size(4 * BAND)));
+    const size_t in = c->d.in_channels, last = c->d.kernel - 1;
+    band share[PIECE + BAND] = {{0}}, whole[PIECE];
+    float sum[PIECE + LANES] = {0};
+    for (size_t w = 0; w < io->batch; w++) {
+        for (size_t i0 = 0; i0 < io->columns; i0 += PIECE) {
+            const size_t n = io->columns - i0 < PIECE ? io->columns - i0 : PIECE;
+            const float *src = io->src + w * io->src_step + i0 * in, *row[MOST_ROWS];
+            for (size_t r = 0; r < n + last;) {
+                const size_t left = n + last - r, rows = left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+                for (size_t k = 0; k < rows; k++)
+                    row[k] = src + (r + k) * in;
+                tile_run8((int)rows, 1, row, c->tap, in, c->weight, (float *)&share[r]);
+                r += rows;
+            }
+            band total[STRANDS] = {{0}};
+            for (size_t i = 0; i < STRAND + last; i++)
+#pragma GCC unroll 4
+                for (size_t s = 0; s < STRANDS; s++) {
+                    total[s] = share[s * STRAND + i] +
+                               __builtin_shufflevector(total[s], (band){0}, 8, 0, 1, 2, 3, 4, 5, 6);
+                    if (i >= last)
+                        whole[s * STRAND + i - last] = total[s];
+                }
+            for (size_t i = 0; i < n; i++)
+                sum[i] = whole[i][last] + c->bias[0];
+            const size_t at = w * io->dst_step + i0;
+            for (size_t i = 0; i < n; i += LANES) {
+                const size_t some = n - i < LANES ? n - i : LANES;
+                vec y = load(sum + i);
+                if (io->residual)
+                    y += load_some(io->residual + w * io->residual_step + i0 + i, some);
+                store_some(io->dst + at + i, activate(c->d.act, y), some);
+            }
+        }
+    }
+#else
+    (void)c, (void)io;
+#endif
+}
+
 static int conv_run(const gw_conv *c, const gw_conv_io *io)
 {
     if (c->how == BY_CHANNEL)
         run_by_channel(c, io);
     else if (c->how == BY_ROW)
         run_by_row(c, io);
-    for (size_t i = 0; i < c->n_parts; i++)
-        run_part(c, &c->part[i], io);
+    else if (c->how == BY_BAND)
+        run_by_band(c, io);
+    else if (short_pays(c, io->columns))
+        run_short(c, io);
+    else
+        for (size_t i = 0; i < c->n_parts; i++)
+            run_part(c, &c->part[i], io);
     return GW_OK;
 }
 
-/* ---- The others ---- */
-
-static void act_only(gw_act act, size_t n, const float *x, float *dst)
-{
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        store(dst + i, activate(act, load(x + i)));
-    if (i < n)
-        store_some(dst + i, activate(act, load_some(x + i, n - i)), n - i);
-}
-
-static inline vec joined(gw_join kind, gw_act act, vec a, vec b)
-{
-    return activate(act, kind == GW_JOIN_ADD ? a + b : kind == GW_JOIN_SUB ? a - b : a * b);
-}
-
-static void join_row(gw_join kind, gw_act act, size_t n, const float *a, const float *b, float *dst)
-{
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        store(dst + i, joined(kind, act, load(a + i), load(b + i)));
-    if (i < n)
-        store_some(dst + i, joined(kind, act, load_some(a + i, n - i), load_some(b + i, n - i)), n - i);
-}
-
-static void join(gw_join kind, gw_act act, uint32_t columns, uint32_t channels, const float *a,
-                 const float *b, size_t b_step, float *dst)
-{
-    if (b_step == channels) {
-        join_row(kind, act, (size_t)columns * channels, a, b, dst);
-        return;
-    }
-    for (size_t n = 0; n < columns; n++)
-        join_row(kind, act, channels, a + n * channels, b + n * b_step, dst + n * channels);
-}
-
-static void mean(uint32_t n, uint32_t span, uint32_t channels, const float *x, float *dst)
-{
-    const float share = 1 / (float)span;
-    for (size_t i = 0; i < n; i++) {
-        for (size_t c = 0; c < channels; c += LANES) {
-            const size_t lanes = channels - c < LANES ? channels - c : LANES;
-            const float *from = x + i * channels + c;
-            vec sum = {0};
-            for (size_t k = 0; k < span; k++, from += channels)
-                sum += lanes == LANES ? load(from) : load_some(from, lanes);
-            sum *= share;
-            if (lanes == LANES)
-                store(dst + i * channels + c, sum);
-            else
-                store_some(dst + i * channels + c, sum, lanes);
-        }
-    }
-}
-
-static void pool_some(const gw_pool *p, size_t column, size_t c, size_t lanes, const float *src, float *dst)
-{
-    vec most = all(-INFINITY), sum = {0};
-    size_t seen = 0;
-    for (size_t k = 0; k < p->kernel; k++) {
-        const size_t at = column * p->stride + k * p->dilation;
-        if (at < p->pad_left || at - p->pad_left >= p->in_columns)
-            continue;
-        const float *from = src + (at - p->pad_left) * p->channels + c;
-        const vec x = lanes == LANES ? load(from) : load_some(from, lanes);
-        most = choose(x > most, x, most);
-        sum += x;
-        seen++;
-    }
-    const vec y = p->mean ? sum * (1 / (float)(p->count_padding ? p->kernel : seen)) : most;
-    if (lanes == LANES)
-        store(dst + column * p->channels + c, y);
-    else
-        store_some(dst + column * p->channels + c, y, lanes);
-}
-
-static void pool(const gw_pool *p, const float *src, float *dst)
-{
-    for (size_t n = 0; n < p->columns; n++)
-        for (size_t c = 0; c < p->channels; c += LANES)
-            pool_some(p, n, c, p->channels - c < LANES ? p->channels - c : LANES, src, dst);
-}
-
-/* total[c] += over all columns: x - center, squared or not. Short sums in float, the long one in double. */
-static void add_up(const gw_norm *n, const float *x, const float *center, bool squared, double *total)
-{
-    enum { PIECE = 32 };
-    const size_t channels = n->channels;
-    for (size_t i0 = 0; i0 < n->columns; i0 += PIECE) {
-        const size_t end = n->columns - i0 < PIECE ? n->columns : i0 + PIECE;
-        for (size_t c = 0; c < channels; c += LANES) {
-            const size_t lanes = channels - c < LANES ? channels - c : LANES;
-            const vec middle = load_some(center + c, lanes);
-            vec sum = {0};
-            for (size_t i = i0; i < end; i++) {
-                const float *from = x + i * channels + c;
-                const vec d = (lanes == LANES ? load(from) : load_some(from, lanes)) - middle;
-                sum += squared ? d * d : d;
-            }
-            float s[LANES];
-            store(s, sum);
-            for (size_t k = 0; k < lanes; k++)
-                total[c + k] += (double)s[k];
-        }
-    }
-}
-
-/* Mean first, then the squares of what is left: a large mean costs no digits. */
-static void norm(const gw_norm *n, const float *x, const float *residual, float *dst)
-{
-    const size_t channels = n->channels, each = channels / n->groups;
-    const double count = (double)each * n->columns;
-    double *total = n->scratch;
-    float *center = (float *)(n->scratch + channels), *factor = center + channels;
-    memcpy(center, x, channels * sizeof *center); /* near the mean already: short sums stay small */
-    for (int pass = 0; pass < 2; pass++) {
-        memset(total, 0, channels * sizeof *total);
-        add_up(n, x, center, pass == 1, total);
-        for (size_t g = 0; g < n->groups; g++) {
-            double sum = 0;
-            for (size_t c = g * each; c < (g + 1) * each; c++)
-                sum += total[c] + (pass == 0 ? (double)center[c] * n->columns : 0);
-            for (size_t c = g * each; c < (g + 1) * each; c++) {
-                if (pass == 0)
-                    center[c] = (float)(sum / count);
-                else
-                    factor[c] = (float)((double)n->scale[c] / sqrt(sum / count + (double)n->epsilon));
-            }
-        }
-    }
-    for (size_t i = 0; i < n->columns; i++) {
-        for (size_t c = 0; c < channels; c += LANES) {
-            const size_t at = i * channels + c, lanes = channels - c < LANES ? channels - c : LANES;
-            if (lanes == LANES) {
-                vec y = load(factor + c) * (load(x + at) - load(center + c)) + load(n->bias + c);
-                if (residual)
-                    y += load(residual + at);
-                store(dst + at, activate(n->act, y));
-            } else {
-                vec y =
-                    load_some(factor + c, lanes) * (load_some(x + at, lanes) - load_some(center + c, lanes)) +
-                    load_some(n->bias + c, lanes);
-                if (residual)
-                    y += load_some(residual + at, lanes);
-                store_some(dst + at, activate(n->act, y), lanes);
-            }
-        }
-    }
-}
+#include "kernels/cpu/conv_plain.h"
 
 void LAYER_JOIN(gw_conv_, NAME)(gw_conv_ops *ops)
 {

@@ -51,8 +51,8 @@ static inline __attribute__((always_inline)) void TILE(const int rows, const int
         TILE(rows, vecs, row, tap, n_taps, w, sum);                                                          \
         break;
 
-static void TILE_RUN(int rows, int vecs, const float *const *row, const uint32_t *tap, size_t n_taps,
-                     const float *w, float *sum)
+static __attribute__((noinline)) void TILE_RUN(int rows, int vecs, const float *const *row,
+                                               const uint32_t *tap, size_t n_taps, const float *w, float *sum)
 {
     switch (rows * 8 + vecs) {
         TILE_CASE(1, 1)

@@ -127,6 +127,98 @@ static void exp_all(gw_complex *z, size_t n)
     }
 }
 
+/* -- single precision: the same with shorter series ------------------------------------------------- */
+
+enum { LANES32 = 2 * LANES };
+
+typedef float vec32 __attribute__((vector_size(4 * LANES32)));
+typedef int32_t bits32 __attribute__((vector_size(4 * LANES32)));
+
+static const float whole32 = 0x1.8p23f;
+static const float ln2_high32 = 0x1.62ep-1f, /* 12 bits */
+    ln2_low32 = 0x1.0bfbe8p-15f;
+
+static inline vec32 either32(bits32 mask, vec32 yes, vec32 no)
+{
+    return (vec32)((mask & (bits32)yes) | (~mask & (bits32)no));
+}
+
+static inline vec32 series32(const float *c, int n, vec32 x)
+{
+    vec32 sum = x * 0 + c[n - 1];
+    for (int i = n - 2; i >= 0; i--)
+        sum = sum * x + c[i];
+    return sum;
+}
+
+static inline vec32 log32_of(vec32 x)
+{
+    static const float c[] = {2, 2.0f / 3, 2.0f / 5, 2.0f / 7, 2.0f / 9};
+    bits32 exponent = ((bits32)x >> 23) - 127;
+    vec32 m = (vec32)(((bits32)x & 0x7fffff) | 0x3f800000);
+    const bits32 large = m > 0x1.6a09e6p0f;
+    m = either32(large, 0.5f * m, m);
+    exponent -= large;
+    const vec32 e = (vec32)(exponent + 0x4b400000) - whole32;
+    const vec32 s = (m - 1) / (m + 1), s2 = s * s;
+    return e * ln2_high32 + (s * series32(c, 5, s2) + e * ln2_low32);
+}
+
+static inline void exp32_of(vec32 *re, vec32 *im)
+{
+    static const float e[] = {1, 1, 1.0f / 2, 1.0f / 6, 1.0f / 24, 1.0f / 120, 1.0f / 720};
+    static const float sine[] = {1, -1.0f / 6, 1.0f / 120, -1.0f / 5040, 1.0f / 362880};
+    static const float cosine[] = {1, -1.0f / 2, 1.0f / 24, -1.0f / 720, 1.0f / 40320};
+    static const float quarter[] = {0x1.92p0f, 0x1.fb4p-12f, 0x1.4442d2p-24f}; /* pi / 2 in parts */
+    const vec32 k = *re * 0x1.715476p0f + whole32, n = k - whole32;
+    const vec32 r = (*re - n * ln2_high32) - n * ln2_low32;
+    const vec32 size = (vec32)((bits32)series32(e, 7, r) + (((bits32)k - 0x4b400000) << 23));
+    const vec32 j = *im * 0x1.45f306p-1f + whole32, q = j - whole32;
+    const vec32 a = ((*im - q * quarter[0]) - q * quarter[1]) - q * quarter[2], a2 = a * a;
+    const vec32 s = a * series32(sine, 5, a2), c = series32(cosine, 5, a2);
+    const bits32 odd = -((bits32)j & 1);
+    const bits32 flip_cos = (((bits32)j + 1) & 2) << 30, flip_sin = ((bits32)j & 2) << 30;
+    *re = size * (vec32)((bits32)either32(odd, s, c) ^ flip_cos);
+    *im = size * (vec32)((bits32)either32(odd, c, s) ^ flip_sin);
+}
+
+static void log32_all(float *x, size_t n)
+{
+    for (size_t k = 0; k < n; k += LANES32) {
+        vec32 v = (vec32){0} + 1;
+        const size_t bytes = (n - k < LANES32 ? n - k : LANES32) * sizeof *x;
+        memcpy(&v, x + k, bytes);
+        v = log32_of(v);
+        memcpy(x + k, &v, bytes);
+    }
+}
+
+/* In blocks, so that the compiler takes the parts apart and puts them together by vectors too. */
+static void exp32_all(float *z, size_t n)
+{
+    enum { BLOCK = 64 };
+    float re[BLOCK] = {0}, im[BLOCK] = {0};
+    for (size_t k = 0; k < n; k += BLOCK) {
+        const size_t left = n - k < BLOCK ? n - k : BLOCK;
+        for (size_t i = 0; i < left; i++) {
+            re[i] = z[2 * (k + i)];
+            im[i] = z[2 * (k + i) + 1];
+        }
+        for (size_t i = 0; i < BLOCK; i += LANES32) {
+            vec32 a, b;
+            memcpy(&a, re + i, sizeof a);
+            memcpy(&b, im + i, sizeof b);
+            exp32_of(&a, &b);
+            memcpy(re + i, &a, sizeof a);
+            memcpy(im + i, &b, sizeof b);
+        }
+        for (size_t i = 0; i < left; i++) {
+            z[2 * (k + i)] = re[i];
+            z[2 * (k + i) + 1] = im[i];
+        }
+    }
+}
+
 #define PASTE(a, b) a##b
 #define NAME(a, b)  PASTE(a, b)
-const gw_elementary NAME(gw_elementary_, GW_LOOPS) = {log_all, exp_all};
+const gw_elementary NAME(gw_elementary_, GW_LOOPS) = {log_all, exp_all, log32_all, exp32_all};

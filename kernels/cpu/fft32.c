@@ -11,6 +11,7 @@
 #include <string.h>
 
 struct gw_fft32 {
+    uint32_t n;
     bool inverse;
     gw_fft32_block *ours; /* or NULL and */
     fftwf_plan plan;
@@ -103,6 +104,7 @@ int gw_fft32_plan_fftw(gw_fft32 **out, uint32_t n, bool inverse, gw_fft32_effort
     if (f && time && freq) {
         const unsigned flags = inverse ? FFTW_DESTROY_INPUT : FFTW_PRESERVE_INPUT;
         fftwf_make_planner_thread_safe();
+        f->n = n;
         f->inverse = inverse;
         switch (effort) {
         case GW_FFT32_WISE: /* wisdom of more effort answers for less */
@@ -136,6 +138,7 @@ int gw_fft32_new(gw_fft32 **f, uint32_t n, bool inverse)
         return gw_fft32_plan_fftw(f, n, inverse, GW_FFT32_WISE, 0);
     *f = calloc(1, sizeof **f);
     if (*f && ((*f)->ours = block()->tables_new(n, gw_fft32_block_rows(n)))) {
+        (*f)->n = n;
         (*f)->inverse = inverse;
         return GW_OK;
     }
@@ -156,6 +159,30 @@ void gw_fft32_run(const gw_fft32 *f, float *from, float *to, gw_fft32_ahead *ahe
         fftwf_execute_dft_c2r(f->plan, (fftwf_complex *)from, to);
     else
         fftwf_execute_dft_r2c(f->plan, from, (fftwf_complex *)to);
+}
+
+bool gw_fft32_can_filter(const gw_fft32 *f)
+{
+    return f->ours && block()->can_filter(f->ours);
+}
+
+void gw_fft32_filter(const gw_fft32 *f, const gw_fft32_product *p, const float *time, float *work, float *out,
+                     gw_fft32_ahead *ahead)
+{
+    gw_fft32_ahead none = {.lines = 0};
+    block()->filter(f->ours, p, time, work, out, ahead ? ahead : &none);
+}
+
+bool gw_fft32_can_low(const gw_fft32 *f, uint32_t d)
+{
+    return f->ours && f->n % d == 0 && gw_fft32_ours(f->n / d);
+}
+
+void gw_fft32_low_product(const gw_fft32 *f, const gw_fft32_product *p, uint32_t d, const float *time,
+                          float *work, float *freq, gw_fft32_ahead *ahead)
+{
+    gw_fft32_ahead none = {.lines = 0};
+    block()->low_product(f->ours, p, f->n / 2 / d, time, work, freq, ahead ? ahead : &none);
 }
 
 bool gw_fft32_wisdom_set(const char *text)

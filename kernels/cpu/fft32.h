@@ -45,6 +45,29 @@ void gw_fft32_destroy(gw_fft32 **f);
 /* `from` is kept by a forward transform and destroyed by an inverse one. `ahead` may be NULL; it moves on. */
 void gw_fft32_run(const gw_fft32 *f, float *from, float *to, gw_fft32_ahead *ahead);
 
+/* There and back with a product between them, in fewer turns over memory than one after the other. */
+typedef struct gw_fft32_product {
+    const void *response; /* n / 2 + 1 bins, to be read to whole 64 bytes: float, or halves that are to be
+                             multiplied by factor; 0 and the last are real */
+    bool half;
+    float factor;
+    float *keep; /* NULL, or the spectrum [n / 2 + 1] before it is multiplied */
+    uint32_t
+        from; /* of the samples that come back those from here on are wanted; the others may be anything */
+} gw_fft32_product;
+
+/* f, a forward transform of n points, can. time[n] is kept, work[n] needed; out[n]. */
+bool gw_fft32_can_filter(const gw_fft32 *f);
+void gw_fft32_filter(const gw_fft32 *f, const gw_fft32_product *p, const float *time, float *work, float *out,
+                     gw_fft32_ahead *ahead);
+
+/* The same for a shorter way back, of d = 2, 4 or 8 times fewer points (ours too): freq[n / 2 / d + 1] are
+ * the products of the first n / 2 / d bins, which is all of the response that there is, and a 0. `keep` and
+ * `from` do not count. freq is not work. */
+bool gw_fft32_can_low(const gw_fft32 *f, uint32_t d);
+void gw_fft32_low_product(const gw_fft32 *f, const gw_fft32_product *p, uint32_t d, const float *time,
+                          float *work, float *freq, gw_fft32_ahead *ahead);
+
 /* Ours; the smallest of ours >= n that is a multiple of `of`, 0 if there is none; how many points it works on
  * at a time. */
 bool gw_fft32_ours(uint32_t n);

@@ -8,21 +8,13 @@
  *
  * The inverse is the same with real and imaginary parts exchanged on their way in and out. */
 #include "kernels/cpu/fft32_block.h"
-#include "kernels/cpu/vector.h"
+#include "kernels/cpu/fft32_vector.h"
 
 #include <math.h>
 #include <stddef.h>
 #include <stdlib.h>
 
 enum { MAX_COLUMN = GW_FFT32_BLOCK_COLUMN, LINE = 64 };
-
-typedef struct cvec {
-    vec re, im;
-} cvec;
-
-typedef struct cfloat {
-    float re, im;
-} cfloat;
 
 /* A transform of n points by factors of 4 and 5, the last one 4, 5 or 8. */
 typedef struct column {
@@ -156,122 +148,7 @@ static gw_fft32_block *tables_new(uint32_t n, uint32_t rows)
     return t;
 }
 
-/* ---- butterflies ---- */
-
-static inline cvec add(cvec a, cvec b)
-{
-    return (cvec){a.re + b.re, a.im + b.im};
-}
-
-static inline cvec sub(cvec a, cvec b)
-{
-    return (cvec){a.re - b.re, a.im - b.im};
-}
-
-static inline cvec times(cvec a, cvec b)
-{
-    return (cvec){a.re * b.re - a.im * b.im, a.re * b.im + a.im * b.re};
-}
-
-static inline cvec times_root(cvec a, cfloat w)
-{
-    return (cvec){a.re * w.re - a.im * w.im, a.re * w.im + a.im * w.re};
-}
-
-static inline cvec add_i(cvec a, cvec b) /* a + i b */
-{
-    return (cvec){a.re - b.im, a.im + b.re};
-}
-
-static inline cvec sub_i(cvec a, cvec b) /* a - i b */
-{
-    return (cvec){a.re + b.im, a.im - b.re};
-}
-
-static inline void butterfly4(cvec v[4])
-{
-    const cvec a = add(v[0], v[2]), b = sub(v[0], v[2]), c = add(v[1], v[3]), d = sub(v[1], v[3]);
-    v[0] = add(a, c);
-    v[1] = sub_i(b, d);
-    v[2] = sub(a, c);
-    v[3] = add_i(b, d);
-}
-
-static inline void butterfly5(cvec v[5])
-{
-    const float c1 = 0.309016994374947424f, c2 = -0.809016994374947424f; /* cos 2 pi / 5, cos 4 pi / 5 */
-    const float s1 = 0.951056516295153572f, s2 = 0.587785252292473129f;  /* sin */
-    const cvec a = add(v[1], v[4]), b = add(v[2], v[3]), c = sub(v[1], v[4]), d = sub(v[2], v[3]), o = v[0];
-    const cvec p = {o.re + c1 * a.re + c2 * b.re, o.im + c1 * a.im + c2 * b.im};
-    const cvec q = {o.re + c2 * a.re + c1 * b.re, o.im + c2 * a.im + c1 * b.im};
-    const cvec r = {s1 * c.re + s2 * d.re, s1 * c.im + s2 * d.im};
-    const cvec t = {s2 * c.re - s1 * d.re, s2 * c.im - s1 * d.im};
-    v[0] = add(o, add(a, b));
-    v[1] = sub_i(p, r);
-    v[2] = sub_i(q, t);
-    v[3] = add_i(q, t);
-    v[4] = add_i(p, r);
-}
-
-static inline void butterfly8(cvec v[8])
-{
-    const float r = (float)M_SQRT1_2;
-    cvec even[4], odd[4];
-    for (int i = 0; i < 4; i++) {
-        even[i] = add(v[i], v[i + 4]);
-        odd[i] = sub(v[i], v[i + 4]);
-    }
-    odd[1] = (cvec){r * (odd[1].re + odd[1].im), r * (odd[1].im - odd[1].re)};
-    odd[2] = (cvec){odd[2].im, -odd[2].re};
-    odd[3] = (cvec){r * (odd[3].im - odd[3].re), -r * (odd[3].re + odd[3].im)};
-    butterfly4(even);
-    butterfly4(odd);
-    for (int i = 0; i < 4; i++) {
-        v[2 * i] = even[i];
-        v[2 * i + 1] = odd[i];
-    }
-}
-
-/* ---- to and from memory ---- */
-
-/* How WIDTH complex numbers lie in memory: real and imaginary parts in turn, or in groups; and whether the
- * two are exchanged. Constants wherever they are used. */
-typedef enum form { PAIRS, GROUPS } form;
-
-static inline cvec get(const float *x, form how, bool exchanged)
-{
-    const vec a = load(x), b = load(x + WIDTH);
-    const cvec v = how == PAIRS ? (cvec){SHUFFLE(a, b, EVENS), SHUFFLE(a, b, ODDS)} : (cvec){a, b};
-    return exchanged ? (cvec){v.im, v.re} : v;
-}
-
-static inline void put(float *x, cvec v, form how, bool exchanged)
-{
-    if (exchanged)
-        v = (cvec){v.im, v.re};
-    store(x, how == PAIRS ? SHUFFLE(v.re, v.im, ZIP_LOW) : v.re);
-    store(x + WIDTH, how == PAIRS ? SHUFFLE(v.re, v.im, ZIP_HIGH) : v.im);
-}
-
-static inline void cross(vec v[WIDTH])
-{
-#define CROSS(apart, low, high)                                                                              \
-    for (int i = 0; i < WIDTH; i++)                                                                          \
-        if (!(i & apart)) {                                                                                  \
-            const vec a = v[i], b = v[i + apart];                                                            \
-            v[i] = SHUFFLE(a, b, low);                                                                       \
-            v[i + apart] = SHUFFLE(a, b, high);                                                              \
-        }
-#define LANES(...) __VA_ARGS__
-#if defined __AVX512F__
-    CROSS(8, LANES(CROSS8), LANES(CROSS8_))
-#endif
-#if defined __AVX2__
-    CROSS(4, LANES(CROSS4), LANES(CROSS4_))
-#endif
-    CROSS(2, LANES(CROSS2), LANES(CROSS2_))
-    CROSS(1, LANES(CROSS1), LANES(CROSS1_))
-}
+/* ---- what comes next ---- */
 
 /* The next few lines of what is wanted soon. */
 static inline void fetch(gw_fft32_ahead *a)
@@ -391,21 +268,48 @@ static inline void pass_down(const gw_fft32_block *t, const float *x, float *y, 
     }
 }
 
+/* Which rows of the second pass are wanted: all; the first and last one of so many parts; the second half. */
+typedef enum wanted { ALL = 1, ENDS_OF_4 = 4, ENDS_OF_8 = 8, SECOND_HALF = 2 } wanted;
+
+/* Row `i` of `last` equal parts, constants. */
+static inline bool is_wanted(wanted rows, uint32_t i, uint32_t last)
+{
+    const uint32_t part = (last + (uint32_t)rows - 1) / (uint32_t)rows;
+    return rows == ALL || (rows == SECOND_HALF ? i >= last / 2 : i < part || i >= last - part);
+}
+
+/* The last factor, and out: the butterfly at a place makes one row of each part, and what nobody wants of it
+ * is not made. */
+static inline void last(const cvec *v, const column *c, uint32_t factor, float *at, size_t stride, form how,
+                        bool exchanged, wanted rows)
+{
+    for (uint32_t p = 0; p < c->n; p += factor) {
+        cvec u[8];
+        for (uint32_t i = 0; i < factor; i++)
+            u[i] = v[p + i];
+        butterfly(u, factor);
+        for (uint32_t i = 0; i < factor; i++)
+            if (is_wanted(rows, i, factor))
+                put(at + c->order[p + i] * stride, u[i], how, exchanged);
+    }
+}
+
 /* Columns of y, n2 rows of n1 in groups, in place; into the form `how`. */
-static inline void pass_again(const gw_fft32_block *t, float *y, form how, bool exchanged,
+static inline void pass_again(const gw_fft32_block *t, float *y, form how, bool exchanged, wanted rows,
                               gw_fft32_ahead *ahead)
 {
-    const uint32_t n1 = t->down.n, n2 = t->again.n, last = t->again.factor[t->again.factors - 1];
+    const uint32_t n1 = t->down.n, factor = t->again.factor[t->again.factors - 1];
     const size_t stride = 2 * (size_t)n1;
     cvec v[MAX_COLUMN];
     for (uint32_t g = 0; g < n1 / WIDTH; g++) {
         float *at = y + (size_t)2 * WIDTH * g;
         begin_columns(v, &t->again, at, stride, GROUPS, false, ahead);
-        for (uint32_t p = 0; p < n2; p += last) {
-            butterfly(v + p, last);
-            for (uint32_t i = 0; i < last; i++)
-                put(at + t->again.order[p + i] * stride, v[p + i], how, exchanged);
-        }
+        if (factor == 8)
+            last(v, &t->again, 8, at, stride, how, exchanged, rows);
+        else if (factor == 4)
+            last(v, &t->again, 4, at, stride, how, exchanged, rows);
+        else
+            last(v, &t->again, 5, at, stride, how, exchanged, rows);
     }
 }
 
@@ -461,25 +365,161 @@ static inline void split(const gw_fft32_block *t, float *x, bool inverse, form i
         (cvec){SHUFFLE(middle.re, made.re, MIRROR), SHUFFLE(middle.im, made.im, MIRROR)}, out, false);
 }
 
+/* Rows of the columns' first pass begin with a group. */
+static bool in_groups(const gw_fft32_block *t)
+{
+    return t->again.n % WIDTH == 0;
+}
+
+/* WIDTH values of a response, from bin k on. */
+static inline cvec response_at(const void *h, size_t k, bool half, float factor)
+{
+    if (!half)
+        return get((const float *)h + 2 * k, PAIRS, false);
+    const vec a = load_half((const uint16_t *)h + 2 * k), b = load_half((const uint16_t *)h + 2 * k + WIDTH);
+    return (cvec){factor * SHUFFLE(a, b, EVENS), factor * SHUFFLE(a, b, ODDS)};
+}
+
+static inline float response_real(const void *h, size_t at, bool half, float factor)
+{
+    if (!half)
+        return ((const float *)h)[at];
+    uint16_t here[WIDTH] = {((const uint16_t *)h)[at]};
+    return factor * load_half(here)[0];
+}
+
+/* Both splits, and the product between them, in one go over x: what `split` would make of it forward is
+ * multiplied by h, and prepared for the way back. keep: NULL, or where the spectrum is wanted too. */
+static inline void multiply_split(const gw_fft32_block *t, float *x, const void *h, bool half, float factor,
+                                  float *keep)
+{
+    const uint32_t groups = t->m / WIDTH;
+    cvec above = {all(x[0]), all(x[WIDTH])},
+         above_h = {all(response_real(h, 2 * t->m, half, factor)), all(0)};
+    cvec made = {all(0), all(0)}, seen = made;
+    for (uint32_t b = 0; b < groups / 2; b++) {
+        const size_t at = (size_t)WIDTH * b, opposite = (size_t)WIDTH * (groups - 1 - b);
+        float *low = x + 2 * at, *high = x + 2 * opposite;
+        const cvec a = get(low, GROUPS, false), z = get(high, GROUPS, false);
+        const cvec mirror = {SHUFFLE(above.re, z.re, MIRROR), -SHUFFLE(above.im, z.im, MIRROR)};
+        const cvec w = times_root(t->split_lane, t->split[b]);
+        const cvec s = add(a, mirror), turned = times(sub(a, mirror), w);
+        const cvec hs = {0.5f * s.re, 0.5f * s.im}, ht = {0.5f * turned.re, 0.5f * turned.im};
+        const cvec one = sub_i(hs, ht), image = add_i(hs, ht), other = {image.re, -image.im};
+
+        const cvec high_h = response_at(h, opposite, half, factor);
+        const cvec mirror_h = {SHUFFLE(above_h.re, high_h.re, MIRROR),
+                               SHUFFLE(above_h.im, high_h.im, MIRROR)};
+        const cvec p = times(one, response_at(h, at, half, factor)), q = times(other, mirror_h);
+        const cvec image_q = {q.re, -q.im};
+        const cvec back = add(p, image_q), turned_back = times(sub(p, image_q), (cvec){w.re, -w.im});
+        const cvec far = sub_i(back, turned_back), opposite_made = {far.re, -far.im};
+
+        put(low, add_i(back, turned_back), GROUPS, false);
+        if (b > 0)
+            put(high + 2 * WIDTH,
+                (cvec){SHUFFLE(opposite_made.re, made.re, MIRROR),
+                       SHUFFLE(opposite_made.im, made.im, MIRROR)},
+                GROUPS, false);
+        if (keep) {
+            put(keep + 2 * at, one, PAIRS, false);
+            if (b > 0)
+                put(keep + 2 * (opposite + WIDTH),
+                    (cvec){SHUFFLE(other.re, seen.re, MIRROR), SHUFFLE(other.im, seen.im, MIRROR)}, PAIRS,
+                    false);
+            else {
+                keep[2 * t->m] = other.re[0];
+                keep[2 * t->m + 1] = 0;
+            }
+        }
+        above = z;
+        above_h = high_h;
+        made = opposite_made;
+        seen = other;
+    }
+    /* The middle is its own image. */
+    const size_t half_way = t->m / 2;
+    const cvec middle = {all(above.re[0]), all(-above.im[0])};
+    const cvec p = times(middle, (cvec){all(above_h.re[0]), all(above_h.im[0])});
+    put(x + 2 * half_way, (cvec){SHUFFLE(2 * p.re, made.re, MIRROR), SHUFFLE(-2 * p.im, made.im, MIRROR)},
+        GROUPS, false);
+    if (keep)
+        put(keep + 2 * half_way,
+            (cvec){SHUFFLE(middle.re, seen.re, MIRROR), SHUFFLE(middle.im, seen.im, MIRROR)}, PAIRS, false);
+}
+
+/* As split forward, of the first `bins` alone, times h; into pairs. */
+static inline void multiply_low(const gw_fft32_block *t, const float *x, const void *h, bool half,
+                                float factor, uint32_t bins, float *to)
+{
+    const uint32_t groups = t->m / WIDTH;
+    cvec above = {all(x[0]), all(x[WIDTH])};
+    for (uint32_t b = 0; b < bins / WIDTH; b++) {
+        const size_t at = (size_t)WIDTH * b;
+        const cvec a = get(x + 2 * at, GROUPS, false);
+        const cvec z = get(x + 2 * (size_t)WIDTH * (groups - 1 - b), GROUPS, false);
+        const cvec mirror = {SHUFFLE(above.re, z.re, MIRROR), -SHUFFLE(above.im, z.im, MIRROR)};
+        const cvec s = add(a, mirror);
+        const cvec turned = times(sub(a, mirror), times_root(t->split_lane, t->split[b]));
+        const cvec twice = sub_i(s, turned), one = {0.5f * twice.re, 0.5f * twice.im};
+        put(to + 2 * at, times(one, response_at(h, at, half, factor)), PAIRS, false);
+        above = z;
+    }
+    to[2 * bins] = to[2 * bins + 1] = 0;
+}
+
+static void filter(const gw_fft32_block *t, const gw_fft32_product *f, const float *time, float *work,
+                   float *out, gw_fft32_ahead *ahead)
+{
+    pass_down(t, time, work, PAIRS, false, ahead);
+    pass_again(t, work, GROUPS, false, ALL, ahead);
+    if (f->half)
+        multiply_split(t, work, f->response, true, f->factor, f->keep);
+    else
+        multiply_split(t, work, f->response, false, 1, f->keep);
+    pass_down(t, work, out, GROUPS, true, ahead);
+    if (f->from >= t->m)
+        pass_again(t, out, PAIRS, true, SECOND_HALF, ahead);
+    else
+        pass_again(t, out, PAIRS, true, ALL, ahead);
+}
+
+static void low_product(const gw_fft32_block *t, const gw_fft32_product *f, uint32_t bins, const float *time,
+                        float *work, float *freq, gw_fft32_ahead *ahead)
+{
+    pass_down(t, time, work, PAIRS, false, ahead);
+    if (bins <= t->m / 8)
+        pass_again(t, work, GROUPS, false, ENDS_OF_8, ahead);
+    else if (bins <= t->m / 4)
+        pass_again(t, work, GROUPS, false, ENDS_OF_4, ahead);
+    else
+        pass_again(t, work, GROUPS, false, ALL, ahead);
+    if (f->half)
+        multiply_low(t, work, f->response, true, f->factor, bins, freq);
+    else
+        multiply_low(t, work, f->response, false, 1, bins, freq);
+}
+
 static void forward(const gw_fft32_block *t, const float *time, float *freq, gw_fft32_ahead *ahead)
 {
     pass_down(t, time, freq, PAIRS, false, ahead);
-    pass_again(t, freq, GROUPS, false, ahead);
+    pass_again(t, freq, GROUPS, false, ALL, ahead);
     split(t, freq, false, GROUPS, PAIRS);
 }
 
 static void inverse(const gw_fft32_block *t, float *freq, float *time, gw_fft32_ahead *ahead)
 {
-    if (t->again.n % WIDTH == 0) {
+    if (in_groups(t)) {
         split(t, freq, true, PAIRS, GROUPS);
         pass_down(t, freq, time, GROUPS, true, ahead);
-    } else { /* rows begin inside of groups */
+    } else {
         split(t, freq, true, PAIRS, PAIRS);
         pass_down(t, freq, time, PAIRS, true, ahead);
     }
-    pass_again(t, time, PAIRS, true, ahead);
+    pass_again(t, time, PAIRS, true, ALL, ahead);
 }
 
 #define NAME(build)  NAME_(build)
 #define NAME_(build) gw_fft32_block_##build
-const gw_fft32_block_ops NAME(GW_LOOPS) = {tables_new, forward, inverse, WIDTH};
+const gw_fft32_block_ops NAME(GW_LOOPS) = {tables_new, forward,     inverse, in_groups,
+                                           filter,     low_product, WIDTH};

@@ -19,6 +19,12 @@ typedef struct gw_fft32_block_ops {
     /* As gw_fft32_run says. */
     void (*forward)(const gw_fft32_block *t, const float *time, float *freq, gw_fft32_ahead *ahead);
     void (*inverse)(const gw_fft32_block *t, float *freq, float *time, gw_fft32_ahead *ahead);
+    /* As gw_fft32_filter says, where can_filter. */
+    bool (*can_filter)(const gw_fft32_block *t);
+    void (*filter)(const gw_fft32_block *t, const gw_fft32_product *f, const float *time, float *work,
+                   float *out, gw_fft32_ahead *ahead);
+    void (*low_product)(const gw_fft32_block *t, const gw_fft32_product *f, uint32_t bins, const float *time,
+                        float *work, float *freq, gw_fft32_ahead *ahead);
     uint32_t width;
 } gw_fft32_block_ops;
 

@@ -6,6 +6,9 @@
 #define GW_VECTOR_H
 
 #include <stdint.h>
+#ifdef __SSE2__
+#include <immintrin.h>
+#endif
 
 #if defined __AVX512F__
 enum { WIDTH = 16 };
@@ -13,6 +16,8 @@ enum { WIDTH = 16 };
 #define ODD  1, 1, 3, 3, 5, 5, 7, 7, 9, 9, 11, 11, 13, 13, 15, 15
 #define SWAP 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14
 #define SIGN -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1
+/* In fours, the one two places on. */
+#define ACROSS 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13
 /* Pairs backwards. */
 #define BACK 14, 15, 12, 13, 10, 11, 8, 9, 6, 7, 4, 5, 2, 3, 0, 1
 /* Of two: every second value; both in turns; the first one's first and the rest of the other backwards. */
@@ -36,6 +41,7 @@ enum { WIDTH = 8 };
 #define ODD      1, 1, 3, 3, 5, 5, 7, 7
 #define SWAP     1, 0, 3, 2, 5, 4, 7, 6
 #define SIGN     -1, 1, -1, 1, -1, 1, -1, 1
+#define ACROSS   2, 3, 0, 1, 6, 7, 4, 5
 #define EVENS    0, 2, 4, 6, 8, 10, 12, 14
 #define ODDS     1, 3, 5, 7, 9, 11, 13, 15
 #define ZIP_LOW  0, 8, 1, 9, 2, 10, 3, 11
@@ -54,6 +60,7 @@ enum { WIDTH = 4 };
 #define ODD      1, 1, 3, 3
 #define SWAP     1, 0, 3, 2
 #define SIGN     -1, 1, -1, 1
+#define ACROSS   2, 3, 0, 1
 #define EVENS    0, 2, 4, 6
 #define ODDS     1, 3, 5, 7
 #define ZIP_LOW  0, 4, 1, 5
@@ -70,6 +77,7 @@ enum { WIDTH = 4 };
 typedef float vec __attribute__((vector_size(4 * WIDTH)));
 typedef float anywhere __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
 typedef int32_t bits __attribute__((vector_size(4 * WIDTH)));
+typedef uint32_t ubits __attribute__((vector_size(4 * WIDTH)));
 
 static inline vec load(const float *x)
 {
@@ -85,5 +93,35 @@ static inline vec all(float x)
 {
     return x - (vec){0};
 }
+
+static inline vec either(bits mask, vec yes, vec no)
+{
+    return (vec)((mask & (bits)yes) | (~mask & (bits)no));
+}
+
+/* Halves have five bits of exponent, ten of fraction. */
+#ifdef __F16C__
+static inline vec load_half(const uint16_t *h)
+{
+#if defined __AVX512F__
+    return (vec)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)h));
+#else
+    return (vec)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)h));
+#endif
+}
+#else
+/* The exponent is moved by a multiplication, which minds denormals too; they are normal in float. */
+static inline vec load_half(const uint16_t *h)
+{
+    bits b;
+    for (int i = 0; i < WIDTH; i++)
+        b[i] = h[i];
+    const bits sign = (b & 0x8000) << 16;
+    /* 2^-14 .. becomes 2^-14 .. without touching a float's denormals: as a fraction of 2^-14, less that. */
+    const bits small = ((b & 0x7fff) << 13) + (113 << 23);
+    const vec normal = (vec)(((b & 0x7fff) << 13) + (112 << 23)), denormal = (vec)small - 0x1p-14f;
+    return (vec)((bits)either((b & 0x7c00) == 0, denormal, normal) | sign);
+}
+#endif
 
 #endif

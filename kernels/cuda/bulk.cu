@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Bulk whitening on the GPU, the host's side: gw_bulk_ops over the kernels of bulk_fused.cuh and the cuFFT
- * form of bulk_fft.cuh. A call's channels go in batches through two slots, each with its stream and its own
+ * form of bulk_fft.cuh. `enqueue` works on rows that lie on the device, in the caller's stream. `step` takes
+ * rows from anywhere: a call's channels go in batches through two slots, each with its stream and its own
  * memory, so that one batch is copied in while the one before is worked on and the one before that is copied
  * out. Responses and states stay in device memory (memory_new). */
 #include "kernels/cuda/bulk_fft.cuh"
@@ -15,40 +16,59 @@ extern "C" {
 #include <cstdlib>
 #include <cstring>
 
-enum { N_SLOTS = 2, BATCH_BYTES = 16 << 20, LARGEST = 16384 /* complex points in shared memory */ };
+enum { N_SLOTS = 2, BATCH_BYTES = 16 << 20 };
+enum { LEAST = 128, LARGEST = 16384 }; /* complex points in shared memory */
 #ifdef GW_EMULATED
-static const unsigned MOST_BATCH = 2; /* so that few channels are several batches */
+static const unsigned MOST_BATCH = 2, MOST_DIRECT = 2; /* so that few channels are several batches */
 #else
-static const unsigned MOST_BATCH = 4096;
+static const unsigned MOST_BATCH = 4096, MOST_DIRECT = 1 << 17;
 #endif
+
+struct launch {
+    unsigned threads, blocks;
+    size_t shared_bytes;
+};
 
 struct gw_bulk {
     gw_bulk_shape shape;
     gw_bulk_info info;
     gw_gpu_shape p;
     float2 *roots;
-    bool fused;                     /* the window's transform fits into shared memory */
-    bool segmented;                 /* as does the segment's; else both by cuFFT */
-    bool rides;                     /* a segment is the window */
-    unsigned most, threads, blocks; /* complex points in shared memory; of a launch */
-    size_t shared_bytes;
-    unsigned batch, direct; /* channels of a slot: copied in and out; or on the device already */
+    bool fused;     /* windows are transformed in shared memory */
+    bool segmented; /* as are segments; else both by cuFFT */
+    int rides;      /* the level whose window is a segment; -1: none */
+    unsigned most;  /* complex points in shared memory */
+    launch level[GW_GPU_LEVELS], segment;
+    unsigned blocks; /* the most of any launch */
+    unsigned batch;  /* channels of a slot */
 };
 
 struct slot {
     cudaStream_t stream;
-    gw_gpu_channel *channels, *dev_channels; /* host's are pinned */
-    gw_gpu_said *said, *dev_said;
+    gw_bulk_channel *channels, *dev_channels; /* host's are pinned */
     float *x, *dev_x, *y, *dev_y, *spare;
     gw_bulk_fft *fft;
     unsigned first, n; /* channels of the call that are in it; n 0: free */
     bool deliver;      /* y is in `y`, to be copied to the caller */
 };
 
+/* Filters on their way: up to AT_ONCE of them wait for each other. */
+struct staged {
+    float *taps, *dev_taps; /* [AT_ONCE][n_taps] */
+    gw_gpu_filters of;
+    unsigned n;
+    cudaEvent_t ready; /* they are done */
+};
+
 struct gw_bulk_scratch {
     const gw_bulk *b;
     slot slots[N_SLOTS];
-    float *taps, *dev_taps;
+    gw_bulk_channel *dev_channels; /* [most_direct] of enqueue */
+    unsigned most_direct;
+    cudaStream_t side; /* of filters */
+    staged filters[2];
+    unsigned turn;        /* which of them is filled */
+    gw_bulk_fft *respond; /* cuFFT's form: for one filter */
 };
 
 /* ---- Shapes ---- */
@@ -66,10 +86,14 @@ static bool is_power_of_two(unsigned n)
     return (n & (n - 1)) == 0;
 }
 
-static int allow_shared(gw_bulk *b)
+/* Of a kernel that transforms m complex points in shared memory: as many blocks as the device holds at once.
+ */
+template <class Kernel> static int launch_of(launch *l, Kernel kernel, unsigned m)
 {
     int device = 0, sms = 0, limit = 0, resident = 1;
-    const int bytes = int(b->shared_bytes);
+    l->threads = m / GW_FFT_EACH < 32 ? 32 : m / GW_FFT_EACH;
+    l->shared_bytes = (gw_pad(m) + 2) * sizeof(float2);
+    const int bytes = int(l->shared_bytes);
     GW_GPU_TRY(cudaGetDevice(&device), "device");
     GW_GPU_TRY(cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device), "multiprocessors");
     GW_GPU_TRY(cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
@@ -77,15 +101,30 @@ static int allow_shared(gw_bulk *b)
     if (bytes + 1024 > limit)
         return gw_fail(GW_ERANGE, "GPU: a transform wants %d bytes of shared memory, %d are there", bytes,
                        limit);
-    for (auto kernel : {whiten, finish})
-        GW_GPU_TRY(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
-                   "shared memory");
-    GW_GPU_TRY(cudaFuncSetAttribute(respond, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+    GW_GPU_TRY(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, limit - 1024),
                "shared memory");
     GW_GPU_TRY(
-        cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, whiten, int(b->threads), size_t(bytes)),
+        cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, int(l->threads), size_t(bytes)),
         "occupancy");
-    b->blocks = unsigned(sms * (resident > 0 ? resident : 1));
+    l->blocks = unsigned(sms * (resident > 0 ? resident : 1));
+    return GW_OK;
+}
+
+static int launches(gw_bulk *b)
+{
+    launch filters;
+    if (b->fused) {
+        GW_TRY(launch_of(&b->level[0], whiten, b->p.level[0].n / 2));
+        GW_TRY(launch_of(&filters, respond, b->most));
+    }
+    if (b->p.n_levels > 1) {
+        GW_TRY(launch_of(&b->level[1], tails, b->p.level[1].n / 2));
+        GW_TRY(launch_of(&b->level[1], spectra, b->p.level[1].n / 2));
+    }
+    if (b->segmented && b->p.segment && b->rides < 0)
+        GW_TRY(launch_of(&b->segment, segments, b->p.segment / 2));
+    for (const launch *l : {&b->level[0], &b->level[1], &b->segment})
+        b->blocks = l->blocks > b->blocks ? l->blocks : b->blocks;
     return GW_OK;
 }
 
@@ -116,14 +155,149 @@ static void bulk_destroy(gw_bulk **b)
     *b = nullptr;
 }
 
+/* Where everything lies, by the levels chosen. */
+static void place(gw_bulk *b, bool one)
+{
+    const gw_bulk_shape *s = &b->shape;
+    gw_gpu_shape *p = &b->p;
+    const uint32_t half = s->segment / 2;
+    uint32_t past = one ? s->n_taps - 1 : s->hop;
+    if (p->n_levels > 1)
+        past = p->level[1].n;
+    b->rides = -1;
+    for (unsigned i = 0; i < p->n_levels && b->fused; i++)
+        if (b->rides < 0 && s->segment == p->level[i].n && half % s->hop == 0 &&
+            (i == 0 || half == p->level[1].block))
+            b->rides = int(i);
+    const uint32_t reach = b->rides == 0     ? s->segment - s->hop
+                           : s->segment == 0 ? 0
+                           : s->hop > half   ? s->hop + half
+                                             : s->segment;
+    past = past > reach ? past : reach;
+    p->n_past = past < 4 ? 4 : (past + 3) / 4 * 4;
+    size_t at = p->n_past, slots = 0;
+    for (unsigned i = 0; i < p->n_levels; i++) {
+        gw_gpu_level *l = &p->level[i];
+        l->kept = i ? l->parts : l->parts - 1;
+        l->spectra_at = unsigned(at);
+        at += size_t(l->kept) * l->n;
+        l->slots_at = unsigned(slots);
+        slots += size_t(l->parts) * (i ? l->n / 2 : p->m_out) / 2;
+    }
+    p->tail_at = unsigned(at);
+    at += p->n_levels > 1 ? 2 * p->level[1].block / s->decimate : 0;
+    p->psd_at = unsigned(at);
+    at += size_t(1 + s->median_of) * p->n_bins;
+    b->info.state_bytes = (sizeof(gw_gpu_state) + at * sizeof(float) + 63) / 64 * 64;
+    const size_t bytes = b->fused ? slots * (s->half ? sizeof(uint2) : sizeof(float4))
+                                  : p->n_freq * (s->half ? sizeof(__half2) : sizeof(float2));
+    b->info.response_bytes = (sizeof(gw_gpu_response) + bytes + 63) / 64 * 64;
+}
+
+/* What a channel's hop costs on average with these levels, but for its PSD. */
+struct cost {
+    double bytes, flop; /* of device memory; of arithmetic */
+};
+
+static cost cost_of(const gw_bulk_shape *s, const gw_gpu_shape *p, bool one)
+{
+    const double slot = s->half ? 8 : 16;
+    cost c = {4.0 * s->hop * (1 + 1.0 / s->decimate), 0};
+    for (unsigned i = 0; i < p->n_levels; i++) {
+        const gw_gpu_level *l = &p->level[i];
+        const double share = i ? double(s->hop) / l->block : 1, m = l->n / 2, out = one ? p->m_out : m;
+        const double kept = i ? l->parts + 1 : l->parts > 1 ? l->parts : 0; /* read; the newest written */
+        const double past = i     ? l->n
+                            : one ? fmax(s->n_taps - 1, p->n_past)
+                                  : s->hop; /* read; the hop written */
+        c.bytes += share * (l->parts * out / 2 * slot + kept * 8 * m + 4 * past +
+                            (i ? 8.0 * l->block / s->decimate : 4.0 * fmin(s->hop, past)));
+        c.flop += share * (5 * m * log2(m) + 5 * out * log2(out) + 40 * m + 8 * l->parts * out);
+    }
+    return c;
+}
+
+/* In nanoseconds. Only ratios count; the rates are what an H200 is expected to do. */
+static double price(const gw_bulk_shape *s, const gw_gpu_shape *p, bool one)
+{
+    const double BYTES_PER_NS = 4300, FLOP_PER_NS = 15000;
+    const cost c = cost_of(s, p, one);
+    return c.bytes / BYTES_PER_NS + c.flop / FLOP_PER_NS;
+}
+
+/* Level 0 with partitions of the hop up to tap `second`, where level 1 begins with as long ones; 0: there is
+ * none. False: that cannot be. */
+static bool partition(gw_gpu_shape *p, const gw_bulk_shape *s, uint64_t second)
+{
+    const uint64_t hops = power_of_two(2 * uint64_t(s->hop)), n = hops < 2 * LEAST ? 2 * LEAST : hops;
+    const uint64_t n1 = power_of_two(2 * second);
+    const uint32_t end = second ? uint32_t(second) : s->n_taps;
+    *p = {};
+    p->n_levels = second ? 2 : 1;
+    p->level[0] = {s->hop, unsigned(n), (end + s->hop - 1) / s->hop, 0, 0, 0, 0};
+    if (second)
+        p->level[1] = {end, unsigned(n1), (s->n_taps - 1) / end, end, 0, 0, 0};
+    p->m_out = unsigned(n / 2);
+    p->skip = s->decimate;
+    return n <= 2 * LARGEST && n1 <= 2 * LARGEST;
+}
+
+/* The cheapest levels. False: none fits into shared memory. */
+static bool choose(gw_gpu_shape *best, const gw_bulk_shape *s, bool *one)
+{
+    double least = INFINITY;
+    gw_gpu_shape p = {};
+    unsigned n = power_of_two(uint64_t(s->hop) + s->n_taps - 1);
+    n = n < 2 * LEAST * s->decimate ? 2 * LEAST * s->decimate : n;
+    if (s->segment == 2 * s->hop && is_power_of_two(s->segment) && s->segment > n)
+        n = s->segment;
+    if (s->hop % (4 * s->decimate))
+        return false;
+    if (n <= 2 * LARGEST) {
+        p.n_levels = 1;
+        p.level[0] = {s->n_taps, n, 1, 0, 0, 0, 0};
+        p.m_out = n / 2 / s->decimate;
+        p.skip = 1;
+        *best = p;
+        *one = true;
+        least = price(s, &p, true);
+    }
+    for (uint64_t second = 0; second < s->n_taps; second = second ? 2 * second : 2 * uint64_t(s->hop)) {
+        if (s->hop < s->n_taps && partition(&p, s, second) && price(s, &p, false) < least) {
+            *best = p;
+            *one = false;
+            least = price(s, &p, false);
+        }
+    }
+    return least < INFINITY;
+}
+
+static void describe(gw_bulk *b, bool one)
+{
+    const gw_gpu_shape *p = &b->p;
+    const gw_gpu_level *l = p->level;
+    b->info.n_partitions = l[0].parts + l[1].parts;
+    if (p->n_levels > 1)
+        snprintf(b->info.layout, sizeof b->info.layout,
+                 "%u x %u + %u x %u taps, transforms of %u, %u, fused on the GPU", l[0].parts, l[0].block,
+                 l[1].parts, l[1].block, l[0].n, l[1].n);
+    else
+        snprintf(b->info.layout, sizeof b->info.layout, "%u x %u taps, transforms of %u, %s on the GPU",
+                 l[0].parts, one ? p->n_taps : l[0].block, l[0].n, b->fused ? "fused" : "cuFFT");
+}
+
 static int fill(gw_bulk *b, const gw_bulk_shape *s, bool fused)
 {
     const uint32_t half = s->segment / 2;
-    const uint32_t for_psd = s->segment ? half >= s->hop ? s->segment - s->hop : half : 0;
     gw_gpu_shape *p = &b->p;
+    bool one = true;
     b->shape = *s;
+    b->fused = fused && choose(p, s, &one);
+    b->segmented = fused && (s->segment == 0 ||
+                             (is_power_of_two(s->segment) && s->segment >= 64 && s->segment <= 2 * LARGEST));
     p->hop = s->hop;
     p->decimate = s->decimate;
+    p->n_out = s->hop / s->decimate;
     p->n_taps = s->n_taps;
     p->segment = s->segment;
     p->pool = s->pool;
@@ -131,53 +305,44 @@ static int fill(gw_bulk *b, const gw_bulk_shape *s, bool fused)
     p->memory = s->memory;
     p->psd_bins = gw_bulk_psd_bins(s);
     p->n_bins = (p->psd_bins + 3) / 4 * 4;
-    p->n_past = ((s->n_taps - 1 > for_psd ? s->n_taps - 1 : for_psd) + 3) / 4 * 4;
     p->gate = s->gate;
     p->density = s->segment ? float(2 / (0.375 * s->segment * s->rate_hz)) : 0;
     p->bias = float(gw_bulk_median_bias(s));
     p->half = s->half;
-    p->n = power_of_two(uint64_t(s->hop) + s->n_taps - 1);
-    if (p->n < 64 * s->decimate)
-        p->n = 64 * s->decimate;
-    const bool segment_fits =
-        s->segment == 0 || (is_power_of_two(s->segment) && s->segment >= 64 && s->segment <= 2 * LARGEST);
-    b->fused = fused && p->n <= 2 * LARGEST;
-    b->segmented = fused && segment_fits;
-    b->rides = b->fused && s->segment == p->n && s->hop <= half;
-    if (!b->fused || !b->segmented) {
-        if (!gw_cufft())
-            return gw_fail(GW_ENOTSUP,
-                           "bulk whitening on the GPU: a window of %u samples and segments of %u need "
-                           "cuFFT, and libcufft is not there",
-                           p->n, s->segment);
+    p->dead_run = s->dead_run;
+    p->taper = s->taper;
+    if (!b->fused) {
+        p->n_levels = 1;
+        p->level[0] = {s->n_taps, gw_fft_even_size(s->hop + s->n_taps - 1, s->decimate), 1, 0, 0, 0, 0};
+        p->m_out = p->level[0].n / 2 / s->decimate;
+        p->skip = 1;
     }
-    if (!b->fused)
-        p->n = gw_fft_even_size(s->hop + s->n_taps - 1, s->decimate);
-    p->n_freq = p->n / 2 / s->decimate + 1;
+    p->n_freq = p->level[0].n / 2 / s->decimate + 1;
+    place(b, one);
+    if ((!b->fused || (!b->segmented && b->rides < 0)) && !gw_cufft())
+        return gw_fail(GW_ENOTSUP,
+                       "bulk whitening on the GPU: hops of %u samples with %u taps and segments of %u need "
+                       "cuFFT, and libcufft is not there",
+                       s->hop, s->n_taps, s->segment);
 
     b->most = 32;
-    if (b->fused)
-        b->most = p->n / 2;
-    if (b->segmented && half > b->most)
+    for (unsigned i = 0; i < p->n_levels && b->fused; i++)
+        b->most = p->level[i].n / 2 > b->most ? p->level[i].n / 2 : b->most;
+    if (b->segmented && b->rides < 0 && half > b->most)
         b->most = half;
-    b->threads = b->most / GW_FFT_EACH < 32 ? 32 : b->most / GW_FFT_EACH;
-    b->shared_bytes = (gw_pad(b->most) + 1) * sizeof(float2);
-
     b->info.psd_bins = p->psd_bins;
-    b->info.n_partitions = 1;
-    b->info.state_bytes =
-        (sizeof(gw_gpu_state) + (p->n_past + size_t(1 + s->median_of) * p->n_bins) * sizeof(float) + 63) /
-        64 * 64;
-    b->info.response_bytes =
-        (sizeof(gw_gpu_response) + p->n_freq * (s->half ? sizeof(__half2) : sizeof(float2)) + 63) / 64 * 64;
-    snprintf(b->info.layout, sizeof b->info.layout, "1 x %u, %s on the GPU", p->n,
-             b->fused ? "fused" : "cuFFT");
+    if (b->fused) { /* a segment's powers go into the PSD, by way of their median's rows */
+        const double each = s->segment ? 2.0 * s->hop / s->segment : 0, rows = s->median_of ? 8 : 0;
+        const double apart = b->rides < 0 ? 4.0 * s->segment : 0;
+        const double enters = s->median_of ? 8.0 / s->median_of : 8;
+        b->info.hop_bytes = cost_of(s, p, one).bytes + each * (apart + (rows + enters) * p->psd_bins);
+    }
+    describe(b, one);
     const size_t bytes = size_t(s->hop) * sizeof(float);
     b->batch = unsigned(bytes > BATCH_BYTES ? 1 : BATCH_BYTES / bytes);
     b->batch = b->batch > MOST_BATCH ? MOST_BATCH : b->batch;
-    b->direct = b->fused && b->segmented ? MOST_BATCH : b->batch;
     GW_TRY(roots_new(b, 2 * b->most));
-    return allow_shared(b);
+    return launches(b);
 }
 
 static int bulk_make(gw_bulk **out, const gw_bulk_shape *s, bool fused)
@@ -259,7 +424,7 @@ static void from_device(void *to, const void *from, size_t bytes)
 static void state_clear(const gw_bulk *, void *state)
 {
     gw_gpu_state s = {};
-    s.next = LLONG_MIN;
+    s.next = s.opens = LLONG_MIN;
     to_device(state, &s, sizeof s);
 }
 
@@ -274,7 +439,7 @@ static uint32_t psd_get(const gw_bulk *b, const void *state, float *psd)
     gw_gpu_state s = {};
     from_device(&s, state, sizeof s);
     if (s.averaged)
-        from_device(psd, static_cast<const float *>(state) + sizeof s / sizeof(float) + b->p.n_past,
+        from_device(psd, static_cast<const float *>(state) + sizeof s / sizeof(float) + b->p.psd_at,
                     b->p.psd_bins * sizeof(float));
     const uint64_t segments = uint64_t(s.averaged) * (b->p.median_of ? b->p.median_of : 1);
     return segments < UINT32_MAX ? uint32_t(segments) : UINT32_MAX;
@@ -287,7 +452,7 @@ static void psd_set(const gw_bulk *b, void *state, const float *psd, uint32_t se
                                 0}; /* averaged, collected */
     to_device(&static_cast<gw_gpu_state *>(state)->averaged, counts, sizeof counts);
     if (counts[0])
-        to_device(static_cast<float *>(state) + sizeof(gw_gpu_state) / sizeof(float) + b->p.n_past, psd,
+        to_device(static_cast<float *>(state) + sizeof(gw_gpu_state) / sizeof(float) + b->p.psd_at, psd,
                   b->p.psd_bins * sizeof(float));
 }
 
@@ -298,40 +463,69 @@ static void scratch_destroy(gw_bulk_scratch **out)
     gw_bulk_scratch *w = *out;
     if (!w)
         return;
+    if (w->side)
+        cudaStreamSynchronize(w->side);
     for (slot &s : w->slots) {
         gw_bulk_fft_destroy(&s.fft);
-        for (void *p :
-             {static_cast<void *>(s.dev_channels), static_cast<void *>(s.dev_said),
-              static_cast<void *>(s.dev_x), static_cast<void *>(s.dev_y), static_cast<void *>(s.spare)})
+        for (void *p : {static_cast<void *>(s.dev_channels), static_cast<void *>(s.dev_x),
+                        static_cast<void *>(s.dev_y), static_cast<void *>(s.spare)})
             cudaFree(p);
-        for (void *p : {static_cast<void *>(s.channels), static_cast<void *>(s.said),
-                        static_cast<void *>(s.x), static_cast<void *>(s.y)})
+        for (void *p : {static_cast<void *>(s.channels), static_cast<void *>(s.x), static_cast<void *>(s.y)})
             cudaFreeHost(p);
         if (s.stream)
             cudaStreamDestroy(s.stream);
     }
-    cudaFreeHost(w->taps);
-    cudaFree(w->dev_taps);
+    for (staged &f : w->filters) {
+        cudaFreeHost(f.taps);
+        cudaFree(f.dev_taps);
+        if (f.ready)
+            cudaEventDestroy(f.ready);
+    }
+    gw_bulk_fft_destroy(&w->respond);
+    cudaFree(w->dev_channels);
+    if (w->side)
+        cudaStreamDestroy(w->side);
     free(w);
     *out = nullptr;
 }
 
+static size_t row_of(unsigned n)
+{
+    return (size_t(n) + 3) / 4 * 4;
+}
+
 static int slot_fill(slot *s, const gw_bulk *b)
 {
-    const size_t n = b->batch, n_out = b->p.hop / b->p.decimate;
+    const size_t n = b->batch;
     GW_GPU_TRY(cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking), "stream");
-    GW_TRY(pinned_new(&s->channels, b->direct));
-    GW_TRY(pinned_new(&s->said, b->direct));
-    GW_TRY(pinned_new(&s->x, n * b->p.hop));
-    GW_TRY(pinned_new(&s->y, n * n_out));
-    GW_TRY(device_new(&s->dev_channels, b->direct));
-    GW_TRY(device_new(&s->dev_said, b->direct));
-    GW_TRY(device_new(&s->dev_x, n * b->p.hop));
-    GW_TRY(device_new(&s->dev_y, n * n_out));
+    GW_TRY(pinned_new(&s->channels, n));
+    GW_TRY(pinned_new(&s->x, n * row_of(b->p.hop)));
+    GW_TRY(pinned_new(&s->y, n * row_of(b->p.n_out)));
+    GW_TRY(device_new(&s->dev_channels, n));
+    GW_TRY(device_new(&s->dev_x, n * row_of(b->p.hop)));
+    GW_TRY(device_new(&s->dev_y, n * row_of(b->p.n_out)));
     GW_TRY(device_new(&s->spare, size_t(b->blocks) * b->p.n_bins));
-    return b->fused && b->segmented
+    return b->fused && (b->segmented || b->rides >= 0)
                ? GW_OK
-               : gw_bulk_fft_new(&s->fft, &b->p, b->fused, b->segmented, b->batch, s->stream);
+               : gw_bulk_fft_new(&s->fft, &b->p, b->fused, b->segmented || b->rides >= 0, b->batch,
+                                 s->stream);
+}
+
+static int scratch_fill(gw_bulk_scratch *w)
+{
+    const gw_bulk *b = w->b;
+    const size_t taps = size_t(AT_ONCE) * b->p.n_taps;
+    GW_GPU_TRY(cudaStreamCreateWithFlags(&w->side, cudaStreamNonBlocking), "stream");
+    for (staged &f : w->filters) {
+        GW_TRY(pinned_new(&f.taps, taps));
+        GW_TRY(device_new(&f.dev_taps, taps));
+        GW_GPU_TRY(cudaEventCreateWithFlags(&f.ready, cudaEventDisableTiming), "event");
+    }
+    for (slot &s : w->slots)
+        GW_TRY(slot_fill(&s, b));
+    w->most_direct = b->fused && (b->segmented || b->rides >= 0) ? MOST_DIRECT : b->batch;
+    GW_TRY(device_new(&w->dev_channels, w->most_direct));
+    return b->fused ? GW_OK : gw_bulk_fft_new(&w->respond, &b->p, false, true, 1, w->side);
 }
 
 static int scratch_new(gw_bulk_scratch **out, const gw_bulk *b)
@@ -341,11 +535,7 @@ static int scratch_new(gw_bulk_scratch **out, const gw_bulk *b)
     if (!w)
         return gw_fail(GW_ENOMEM, "bulk whitening");
     w->b = b;
-    int err = pinned_new(&w->taps, b->p.n_taps);
-    if (err == GW_OK)
-        err = device_new(&w->dev_taps, b->p.n_taps);
-    for (int i = 0; i < N_SLOTS && err == GW_OK; i++)
-        err = slot_fill(&w->slots[i], b);
+    const int err = scratch_fill(w);
     if (err != GW_OK) {
         scratch_destroy(&w);
         return err;
@@ -354,23 +544,107 @@ static int scratch_new(gw_bulk_scratch **out, const gw_bulk *b)
     return GW_OK;
 }
 
-/* ---- Work ---- */
+/* ---- Filters ---- */
+
+/* Sends off what is staged: on a stream of its own, so that no hop that is under way waits for it. */
+static void send_filters(gw_bulk_scratch *w)
+{
+    const gw_bulk *b = w->b;
+    staged *f = &w->filters[w->turn];
+    if (f->n == 0)
+        return;
+    const dim3 grid(f->n, b->info.n_partitions);
+    cudaMemcpyAsync(f->dev_taps, f->taps, size_t(f->n) * b->p.n_taps * sizeof(float), cudaMemcpyHostToDevice,
+                    w->side);
+    if (b->fused) {
+        launch l = {};
+        l.threads = b->most / GW_FFT_EACH < 32 ? 32 : b->most / GW_FFT_EACH;
+        l.shared_bytes = (gw_pad(b->most) + 2) * sizeof(float2);
+        GW_LAUNCH(respond, grid, l.threads, l.shared_bytes, w->side, b->p, f->dev_taps, f->of);
+    }
+    for (unsigned i = 0; i < f->n && !b->fused; i++)
+        gw_bulk_fft_respond(w->respond, w->side, f->dev_taps + size_t(i) * b->p.n_taps, f->of.gain[i],
+                            f->of.response[i]);
+    cudaEventRecord(f->ready, w->side);
+    f->n = 0;
+    w->turn ^= 1;
+}
 
 static void prepare(gw_bulk_scratch *w, const double *taps, void *response)
 {
-    const gw_bulk *b = w->b;
-    cudaStream_t stream = w->slots[0].stream;
-    for (unsigned k = 0; k < b->p.n_taps; k++)
-        w->taps[k] = float(taps[k]);
-    if (cudaMemcpyAsync(w->dev_taps, w->taps, b->p.n_taps * sizeof(float), cudaMemcpyHostToDevice, stream) !=
-        cudaSuccess)
-        return;
-    gw_gpu_response *r = static_cast<gw_gpu_response *>(response);
-    if (b->fused)
-        GW_LAUNCH(respond, 1, b->threads, b->shared_bytes, stream, b->p, w->dev_taps, r);
-    else
-        gw_bulk_fft_respond(w->slots[0].fft, w->dev_taps, r);
-    cudaStreamSynchronize(stream);
+    const unsigned n_taps = w->b->p.n_taps;
+    staged *f = &w->filters[w->turn];
+    if (f->n == 0)
+        cudaEventSynchronize(f->ready); /* the round before; at once where there was none */
+    float *to = f->taps + size_t(f->n) * n_taps;
+    double sum = 0;
+    for (unsigned k = 0; k < n_taps; k++) {
+        to[k] = float(taps[k]);
+        sum += fabs(taps[k]);
+    }
+    int exponent = 0;
+    frexp(sum, &exponent);
+    f->of.response[f->n] = static_cast<gw_gpu_response *>(response);
+    f->of.gain[f->n] = w->b->p.half && sum > 0 ? ldexpf(1, exponent) : 1; /* half has few exponents */
+    if (++f->n == AT_ONCE)
+        send_filters(w);
+}
+
+/* What the stream gets from now on finds all filters ready. */
+static cudaError_t filters_before(gw_bulk_scratch *w, cudaStream_t stream)
+{
+    send_filters(w);
+    return cudaStreamWaitEvent(stream, w->filters[w->turn ^ 1].ready,
+                               0); /* the latest sent; the side is in order */
+}
+
+/* ---- Work ---- */
+
+/* A hop of channels that the device has been told of, rows on the device. */
+static cudaError_t run(const gw_bulk *b, cudaStream_t stream, gw_bulk_fft *fft, float *spare,
+                       gw_bulk_channel *channels, unsigned n, bool fading, int64_t sample0, const float *x,
+                       size_t x_stride, float *y, size_t y_stride)
+{
+    const gw_gpu_shape &p = b->p;
+    const int64_t next = sample0 + p.hop, taken = p.hop < p.n_past ? p.hop : p.n_past;
+    gw_gpu_call call = {channels,
+                        n,
+                        sample0,
+                        next,
+                        x,
+                        y,
+                        x_stride,
+                        y_stride,
+                        spare,
+                        unsigned(sample0 % p.n_past),
+                        unsigned((next - taken) % p.n_past),
+                        {0, 0},
+                        false};
+    for (unsigned i = 0; i < p.n_levels; i++)
+        if (p.level[i].kept)
+            call.row[i] = unsigned(sample0 / p.level[i].block % p.level[i].kept);
+    const auto blocks = [n](const launch &l) { return n < l.blocks ? n : l.blocks; };
+    const bool ends = p.segment && next % (p.segment / 2) == 0;
+    const launch *l = b->level;
+    if (!b->fused) {
+        gw_bulk_fft_whiten(fft, stream, &call, fading);
+    } else {
+        if (p.n_levels > 1)
+            GW_LAUNCH(tails, blocks(l[1]), l[1].threads, l[1].shared_bytes, stream, p, call);
+        call.segment = ends && b->rides == 0;
+        GW_LAUNCH(whiten, blocks(l[0]), l[0].threads, l[0].shared_bytes, stream, p, call);
+        call.segment = ends && b->rides == 1;
+        if (p.n_levels > 1 && next % p.level[1].block == 0)
+            GW_LAUNCH(spectra, blocks(l[1]), l[1].threads, l[1].shared_bytes, stream, p, call);
+    }
+    if (p.segment && b->rides < 0) {
+        if (!b->segmented)
+            gw_bulk_fft_segments(fft, stream, &call);
+        else if (ends || p.segment / 2 < p.hop)
+            GW_LAUNCH(segments, blocks(b->segment), b->segment.threads, b->segment.shared_bytes, stream, p,
+                      call);
+    }
+    return cudaGetLastError();
 }
 
 static cudaMemoryType memory_of(const void *p)
@@ -386,7 +660,39 @@ static cudaMemoryType memory_of(const void *p)
 /* Can a kernel work on the caller's rows themselves? */
 static bool is_direct(cudaMemoryType type, const float *p, size_t stride)
 {
-    return type == cudaMemoryTypeDevice && (reinterpret_cast<uintptr_t>(p) & 7) == 0 && stride % 2 == 0;
+    return type == cudaMemoryTypeDevice && (reinterpret_cast<uintptr_t>(p) & 15) == 0 && stride % 4 == 0;
+}
+
+static int enqueue(gw_bulk_scratch *w, void *queue, int64_t sample0, gw_bulk_channel *channel, uint32_t n,
+                   const float *x, size_t x_stride, float *y, size_t y_stride)
+{
+    const gw_bulk *b = w->b;
+    cudaStream_t stream = static_cast<cudaStream_t>(queue);
+    if (!is_direct(memory_of(x), x, x_stride) || !is_direct(memory_of(y), y, y_stride))
+        return gw_fail(GW_ERANGE, "GPU: bulk whitening wants rows on the device, 16-byte aligned");
+    if (memory_of(channel) != cudaMemoryTypeHost)
+        return gw_fail(GW_ERANGE, "GPU: bulk whitening wants its channels in pinned memory");
+    cudaError_t e = filters_before(w, stream);
+    for (uint32_t first = 0; first < n && e == cudaSuccess; first += w->most_direct) {
+        const unsigned some = n - first < w->most_direct ? n - first : w->most_direct;
+        const size_t bytes = some * sizeof *channel;
+        bool fading = false;
+        for (unsigned i = first; i < first + some && !b->fused; i++)
+            fading = fading || channel[i].fading;
+        e = cudaMemcpyAsync(w->dev_channels, channel + first, bytes, cudaMemcpyHostToDevice, stream);
+        if (e == cudaSuccess)
+            e = run(b, stream, w->slots[0].fft, w->slots[0].spare, w->dev_channels, some, fading, sample0,
+                    x + first * x_stride, x_stride, y + first * y_stride, y_stride);
+        if (e == cudaSuccess)
+            e = cudaMemcpyAsync(channel + first, w->dev_channels, bytes, cudaMemcpyDeviceToHost, stream);
+    }
+    return gw_gpu_status(e, "bulk whitening");
+}
+
+/* Which channels' rows of y a step writes. */
+static bool gives(const gw_bulk *b, const gw_bulk_channel *c)
+{
+    return b->p.taper || (c->state && c->response);
 }
 
 /* Starts channels [first, first + n) of the call in a free slot. */
@@ -395,76 +701,62 @@ static cudaError_t start(gw_bulk_scratch *w, slot *s, int64_t sample0, const gw_
                          size_t y_stride)
 {
     const gw_bulk *b = w->b;
-    const unsigned hop = b->p.hop, n_out = hop / b->p.decimate;
+    const unsigned hop = b->p.hop, n_out = b->p.n_out;
     const size_t in_bytes = hop * sizeof(float), out_bytes = n_out * sizeof(float);
+    size_t in_row = row_of(hop), out_row = row_of(n_out);
     bool all = true, fading = false; /* channels have a filter; some have two */
     s->first = first;
     s->n = n;
+    memcpy(s->channels, channel + first, n * sizeof *channel);
     for (unsigned i = 0; i < n; i++) {
-        const gw_bulk_channel *c = &channel[first + i];
-        s->channels[i] = {
-            static_cast<gw_gpu_state *>(c->state), static_cast<const gw_gpu_response *>(c->response),
-            static_cast<const gw_gpu_response *>(c->response ? c->fading : nullptr), c->scale, 0};
-        all = all && c->response;
+        all = all && gives(b, &s->channels[i]);
         fading = fading || s->channels[i].fading;
     }
     x += first * x_stride;
     y += first * y_stride;
-    cudaError_t e = cudaMemcpyAsync(s->dev_channels, s->channels, n * sizeof *s->channels,
-                                    cudaMemcpyHostToDevice, s->stream);
-
-    gw_gpu_call call = {s->dev_channels, s->dev_said, n,     sample0, s->dev_x, s->dev_y, hop,
-                        n_out,           s->spare,    false, false};
+    cudaError_t e = filters_before(w, s->stream);
+    if (e == cudaSuccess)
+        e = cudaMemcpyAsync(s->dev_channels, s->channels, n * sizeof *s->channels, cudaMemcpyHostToDevice,
+                            s->stream);
+    const float *from = s->dev_x;
+    float *to = s->dev_y;
     const cudaMemoryType in = memory_of(x), out = memory_of(y);
     if (is_direct(in, x, x_stride)) {
-        call.x = x;
-        call.x_stride = x_stride;
+        from = x;
+        in_row = x_stride;
     } else if (in == cudaMemoryTypeUnregistered) {
         for (unsigned i = 0; i < n; i++)
-            memcpy(s->x + i * size_t(hop), x + i * x_stride, in_bytes);
+            memcpy(s->x + i * in_row, x + i * x_stride, in_bytes);
         if (e == cudaSuccess)
-            e = cudaMemcpyAsync(s->dev_x, s->x, n * in_bytes, cudaMemcpyHostToDevice, s->stream);
+            e = cudaMemcpyAsync(s->dev_x, s->x, n * in_row * sizeof(float), cudaMemcpyHostToDevice,
+                                s->stream);
     } else if (e == cudaSuccess) {
-        e = cudaMemcpy2DAsync(s->dev_x, in_bytes, x, x_stride * sizeof(float), in_bytes, n, cudaMemcpyDefault,
-                              s->stream);
+        e = cudaMemcpy2DAsync(s->dev_x, in_row * sizeof(float), x, x_stride * sizeof(float), in_bytes, n,
+                              cudaMemcpyDefault, s->stream);
     }
     const bool direct = is_direct(out, y, y_stride);
     if (direct) {
-        call.y = y;
-        call.y_stride = y_stride;
+        to = y;
+        out_row = y_stride;
     }
-    if (e != cudaSuccess)
-        return e;
-
-    const unsigned blocks = n < b->blocks ? n : b->blocks;
-    call.segment = b->rides && (sample0 + hop) % (b->p.segment / 2) == 0;
-    call.last = b->fused && (b->rides || b->p.segment == 0);
-    if (b->fused)
-        GW_LAUNCH(whiten, blocks, b->threads, b->shared_bytes, s->stream, b->p, call);
-    else
-        gw_bulk_fft_whiten(s->fft, &call, fading);
-    gw_gpu_shape rest = b->p;
-    if (!b->segmented && b->p.segment) {
-        gw_bulk_fft_segments(s->fft, &call);
-        rest.segment = 0;
-    }
-    if (!call.last)
-        GW_LAUNCH(finish, blocks, b->threads, b->shared_bytes, s->stream, rest, call);
-    e = cudaGetLastError();
-
     if (e == cudaSuccess)
-        e = cudaMemcpyAsync(s->said, s->dev_said, n * sizeof *s->said, cudaMemcpyDeviceToHost, s->stream);
+        e = run(b, s->stream, s->fft, s->spare, s->dev_channels, n, fading, sample0, from, in_row, to,
+                out_row);
+    if (e == cudaSuccess)
+        e = cudaMemcpyAsync(s->channels, s->dev_channels, n * sizeof *s->channels, cudaMemcpyDeviceToHost,
+                            s->stream);
     s->deliver = !direct && out == cudaMemoryTypeUnregistered;
     if (e != cudaSuccess || direct)
         return e;
     if (s->deliver)
-        return cudaMemcpyAsync(s->y, s->dev_y, n * out_bytes, cudaMemcpyDeviceToHost, s->stream);
+        return cudaMemcpyAsync(s->y, s->dev_y, n * out_row * sizeof(float), cudaMemcpyDeviceToHost,
+                               s->stream);
     if (all)
-        return cudaMemcpy2DAsync(y, y_stride * sizeof(float), s->dev_y, out_bytes, out_bytes, n,
+        return cudaMemcpy2DAsync(y, y_stride * sizeof(float), s->dev_y, out_row * sizeof(float), out_bytes, n,
                                  cudaMemcpyDefault, s->stream);
     for (unsigned i = 0; i < n && e == cudaSuccess; i++)
-        if (channel[first + i].response)
-            e = cudaMemcpyAsync(y + i * y_stride, s->dev_y + i * size_t(n_out), out_bytes, cudaMemcpyDefault,
+        if (gives(b, &channel[first + i]))
+            e = cudaMemcpyAsync(y + i * y_stride, s->dev_y + i * out_row, out_bytes, cudaMemcpyDefault,
                                 s->stream);
     return e;
 }
@@ -473,7 +765,7 @@ static cudaError_t start(gw_bulk_scratch *w, slot *s, int64_t sample0, const gw_
 static void collect(gw_bulk_scratch *w, slot *s, gw_bulk_channel *channel, float *y, size_t y_stride,
                     cudaError_t e)
 {
-    const unsigned n = s->n, n_out = w->b->p.hop / w->b->p.decimate;
+    const unsigned n = s->n, n_out = w->b->p.n_out;
     s->n = 0;
     if (n == 0)
         return;
@@ -482,17 +774,18 @@ static void collect(gw_bulk_scratch *w, slot *s, gw_bulk_channel *channel, float
     const bool failed = gw_gpu_status(e, "bulk whitening") != GW_OK;
     for (unsigned i = 0; i < n; i++) {
         gw_bulk_channel *c = &channel[s->first + i];
-        const gw_gpu_said said = failed ? gw_gpu_said() : s->said[i];
-        c->finite = said.finite;
-        c->whole = said.whole;
-        c->entered = said.entered;
-        c->peak = said.peak;
-        c->low = said.low;
-        c->high = said.high;
         float *to = y + (s->first + i) * y_stride;
-        if (c->response && s->deliver && !failed)
-            memcpy(to, s->y + i * size_t(n_out), n_out * sizeof(float));
-        else if (c->response && failed && memory_of(to) != cudaMemoryTypeDevice)
+        if (!failed) {
+            *c = s->channels[i];
+        } else {
+            c->health = GW_BULK_NAN;
+            c->finite = c->whole = c->entered = c->muted = false;
+            c->peak = c->low = c->high = 0;
+            c->shut = 0;
+        }
+        if (gives(w->b, c) && s->deliver && !failed)
+            memcpy(to, s->y + i * row_of(n_out), n_out * sizeof(float));
+        else if (gives(w->b, c) && failed && memory_of(to) != cudaMemoryTypeDevice)
             memset(to, 0, n_out * sizeof(float));
     }
 }
@@ -501,8 +794,7 @@ static void step(gw_bulk_scratch *w, int64_t sample0, gw_bulk_channel *channel, 
                  size_t x_stride, float *y, size_t y_stride)
 {
     unsigned turn = 0;
-    const bool direct = is_direct(memory_of(x), x, x_stride) && is_direct(memory_of(y), y, y_stride);
-    const uint32_t batch = direct ? w->b->direct : w->b->batch;
+    const uint32_t batch = w->b->batch;
     for (uint32_t first = 0; first < n; first += batch) {
         slot *s = &w->slots[turn++ % N_SLOTS];
         collect(w, s, channel, y, y_stride, cudaSuccess);
@@ -515,10 +807,28 @@ static void step(gw_bulk_scratch *w, int64_t sample0, gw_bulk_channel *channel, 
         collect(w, &w->slots[turn++ % N_SLOTS], channel, y, y_stride, cudaSuccess);
 }
 
+static int psd_read(gw_bulk_scratch *w, void *queue, const void *const *state, uint32_t n, float *psd,
+                    uint32_t *segments)
+{
+    const gw_bulk *b = w->b;
+    if (memory_of(psd) != cudaMemoryTypeHost || memory_of(segments) != cudaMemoryTypeHost)
+        return gw_fail(GW_ERANGE, "GPU: a PSD is read into pinned memory");
+    for (uint32_t first = 0; first < n; first += AT_ONCE) {
+        gw_gpu_states some = {};
+        const unsigned count = n - first < AT_ONCE ? n - first : unsigned(AT_ONCE);
+        for (unsigned i = 0; i < count; i++)
+            some.state[i] = static_cast<const gw_gpu_state *>(state[first + i]);
+        GW_LAUNCH(read_psd, count, 256, 0, static_cast<cudaStream_t>(queue), b->p, some,
+                  psd + size_t(first) * b->p.psd_bins, segments + first);
+    }
+    return gw_gpu_status(cudaGetLastError(), "a PSD");
+}
+
 void gw_bulk_cuda(gw_bulk_ops *ops)
 {
-    *ops = {bulk_new,    bulk_destroy, info,    scratch_new, scratch_destroy, memory_new, memory_destroy,
-            state_clear, past_clear,   prepare, step,        psd_get,         psd_set};
+    *ops = {bulk_new,   bulk_destroy,   info,        scratch_new, scratch_destroy,
+            memory_new, memory_destroy, state_clear, past_clear,  prepare,
+            step,       psd_get,        psd_set,     enqueue,     psd_read};
 }
 
 void gw_bulk_cufft(gw_bulk_ops *ops)

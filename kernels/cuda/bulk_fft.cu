@@ -3,7 +3,6 @@
  * transform -> power, each for a batch of channels, a block of threads a channel. */
 #include "kernels/cuda/bulk_fft.cuh"
 
-#include <cfloat>
 #include <cstdlib>
 
 enum { THREADS = 256 };
@@ -33,69 +32,105 @@ unsigned gw_fft_even_size(unsigned n, unsigned decimate)
     }
 }
 
-/* ---- Kernels ---- */
+/* ---- Kernels: hops of any even length, so 8 bytes a thread ---- */
+
+static __device__ __forceinline__ float2 two(const float *p)
+{
+    return *reinterpret_cast<const float2 *>(p);
+}
 
 /* The window of each channel, and what there is to say of its samples. */
 static __global__ void __launch_bounds__(THREADS) cut_window(gw_gpu_shape p, gw_gpu_call call, float *time)
 {
-    GW_SHARED(float, part, 32);
-    const unsigned i = blockIdx.x, before = p.n - p.hop;
-    const gw_gpu_channel c = call.channels[i];
+    GW_SHARED(gw_gpu_judge, judge, 1);
+    const unsigned i = blockIdx.x, n = p.level[0].n, before = n - p.hop;
+    gw_bulk_channel *c = &call.channels[i];
+    if (!c->state)
+        return;
+    gw_gpu_now now = gw_now(call, *c);
     const float *x = call.x + i * call.x_stride;
-    const bool hole = c.state->next != call.sample0;
-    float2 *to = reinterpret_cast<float2 *>(time + size_t(i) * p.n);
-    bool ok = true;
-    float low = FLT_MAX, high = -FLT_MAX;
-    for (unsigned k = threadIdx.x; k < p.n / 2; k += blockDim.x) {
-        const float2 v = gw_sample2(p, c, x, hole, before, 2 * k);
-        if (2 * k >= before) {
-            ok = ok && fabsf(v.x) <= GW_BULK_LIMIT && fabsf(v.y) <= GW_BULK_LIMIT;
-            low = fminf(low, fminf(v.x, v.y));
-            high = fmaxf(high, fmaxf(v.x, v.y));
-        }
+    gw_gpu_seen seen = {FLT_MAX, -FLT_MAX, false};
+    for (unsigned k = 4 * threadIdx.x; k < p.hop; k += 4 * blockDim.x) {
+        const float2 a = two(x + k), b = k + 2 < p.hop ? two(x + k + 2) : a;
+        gw_see(seen, {a.x, a.y, b.x, b.y});
+    }
+    gw_see_all(seen, judge);
+    unsigned low = 0, high = 0;
+    for (unsigned k = threadIdx.x; p.dead_run && k < p.hop; k += blockDim.x) {
+        low += x[k] == seen.low;
+        high += x[k] == seen.high;
+    }
+    const float scale = now.scale != 0 ? now.scale : gw_bulk_scale(seen.low, seen.high);
+    const unsigned health = gw_judge_all(p, x, seen, scale, low, high, judge);
+    if (threadIdx.x == 0) {
+        c->health = uint8_t(health);
+        c->low = seen.low;
+        c->high = seen.high;
+        if (health == GW_BULK_GOOD)
+            c->scale = scale;
+    }
+    float2 *to = reinterpret_cast<float2 *>(time + size_t(i) * n);
+    for (unsigned k = threadIdx.x; k < n / 2; k += blockDim.x) {
+        float2 v = make_float2(0, 0);
+        const unsigned back = before - 2 * k; /* where it is the past */
+        if (health != GW_BULK_GOOD)
+            ;
+        else if (2 * k >= before)
+            v = make_float2(scale * x[2 * k - before], scale * x[2 * k + 1 - before]);
+        else if (back <= p.n_past && call.sample0 - (long long)back >= now.past_from)
+            v = two(gw_past(now.state) + (call.ring_at + (back > call.ring_at ? p.n_past : 0) - back));
         to[k] = v;
     }
-    const bool bad = __syncthreads_or(!ok);
-    low = -gw_block_max(-low, part);
-    high = gw_block_max(high, part);
-    if (threadIdx.x == 0) {
-        const long long past_from = hole ? call.sample0 : c.state->past_from;
-        const bool whole = !bad && past_from <= call.sample0 - (long long)(p.n_taps - 1);
-        call.said[i] = {0, low / c.scale, high / c.scale, !bad, whole, false};
-    }
+}
+
+static __device__ __forceinline__ float2 bin(const gw_gpu_shape &p, const gw_gpu_response *r, unsigned k)
+{
+    if (!p.half)
+        return __ldg(reinterpret_cast<const float2 *>(r + 1) + k);
+    const float2 w = __half22float2(reinterpret_cast<const __half2 *>(r + 1)[k]);
+    return make_float2(r->gain * w.x, r->gain * w.y);
 }
 
 static __global__ void __launch_bounds__(THREADS)
     filter(gw_gpu_shape p, gw_gpu_call call, bool fading, const float2 *freq, float2 *cut)
 {
-    const unsigned i = blockIdx.x, bins = p.n / 2 + 1, top = p.n_freq - 1;
-    const gw_gpu_response *w = fading ? call.channels[i].fading : call.channels[i].response;
+    const unsigned i = blockIdx.x, bins = p.level[0].n / 2 + 1, top = p.n_freq - 1;
+    const gw_bulk_channel &c = call.channels[i];
+    const gw_gpu_response *w =
+        static_cast<const gw_gpu_response *>(fading && c.response ? c.fading : c.response);
     for (unsigned k = threadIdx.x; k < p.n_freq; k += blockDim.x) {
-        float2 v = w ? gw_mul(freq[size_t(i) * bins + k], gw_bin(p, w, k)) : make_float2(0, 0);
+        float2 v = w && c.state ? gw_mul(freq[size_t(i) * bins + k], bin(p, w, k)) : make_float2(0, 0);
         if (k == 0 || k == top)
             v.y = 0;
         cut[size_t(i) * p.n_freq + k] = v;
     }
 }
 
-/* Outputs of channels that have a filter; with `fading` of those that have two, as a first half. */
+/* Outputs; with `fading` of the channels that have a filter before, as a first half. Else ends the hop. */
 static __global__ void __launch_bounds__(THREADS)
     store(gw_gpu_shape p, gw_gpu_call call, bool fading, const float *time)
 {
     GW_SHARED(float, part, 32);
-    const unsigned i = blockIdx.x, n = p.n / p.decimate, n_out = p.hop / p.decimate;
-    const gw_gpu_channel c = call.channels[i];
-    const bool good = call.said[i].finite;
-    if (fading ? !c.fading : !c.response)
+    GW_SHARED(long long, loud, THREADS);
+    const unsigned i = blockIdx.x, n = p.level[0].n / p.decimate, n_out = p.n_out;
+    const gw_bulk_channel c = call.channels[i];
+    float *y = call.y + i * call.y_stride;
+    if (!c.state) {
+        if (p.taper && !fading)
+            gw_silence(p, y);
+        return;
+    }
+    gw_gpu_now now = gw_now(call, c);
+    if (fading && !now.fading)
         return;
     const float *from = time + size_t(i) * n + (n - n_out);
-    float *y = call.y + i * call.y_stride;
-    const float unit = 1.0f / float(p.n);
+    const float unit = 1.0f / float(p.level[0].n);
+    unsigned health = c.health;
     float peak = 0;
     bool ok = true;
-    for (unsigned k = threadIdx.x; k < n_out; k += blockDim.x) {
-        float v = good ? unit * from[k] : 0;
-        if (!fading && c.fading && good) {
+    for (unsigned k = threadIdx.x; now.response && health == GW_BULK_GOOD && k < n_out; k += blockDim.x) {
+        float v = unit * from[k];
+        if (!fading && now.fading) {
             const float rise = sinpif(0.5f * float(k) / float(n_out));
             v = fmaf(rise * rise, v - y[k], y[k]);
         }
@@ -103,42 +138,40 @@ static __global__ void __launch_bounds__(THREADS)
         ok = ok && fabsf(v) <= FLT_MAX;
         peak = fmaxf(peak, fabsf(v));
     }
-    const bool bad = __syncthreads_or(!ok);
+    if (fading)
+        return;
+    if (__syncthreads_or(!ok))
+        health = GW_BULK_NAN;
     peak = gw_block_max(peak, part);
-    for (unsigned k = threadIdx.x; bad && k < n_out; k += blockDim.x)
-        y[k] = 0;
-    if (threadIdx.x == 0 && !fading) {
-        call.said[i].peak = bad ? 0 : peak;
-        if (bad)
-            call.said[i].finite = call.said[i].whole = false;
+    const float *x = call.x + i * call.x_stride;
+    const unsigned skip = p.hop > p.n_past ? p.hop - p.n_past : 0;
+    for (unsigned k = skip + 2 * threadIdx.x; health == GW_BULK_GOOD && k < p.hop; k += 2 * blockDim.x) {
+        const unsigned to = call.ring_to + (k - skip);
+        const float2 v = two(x + k);
+        *reinterpret_cast<float2 *>(gw_past(now.state) + (to < p.n_past ? to : to - p.n_past)) =
+            make_float2(c.scale * v.x, c.scale * v.y);
     }
+    gw_end(p, call, i, now, y, health, peak, {c.low, c.high, false}, false, loud);
 }
 
 /* Is the segment that ends with sample `end` fit to enter? */
 static __device__ __forceinline__ bool clean(const gw_gpu_shape &p, const gw_gpu_call &call, unsigned i,
                                              long long end)
 {
-    const gw_gpu_state *s = call.channels[i].state;
-    const gw_gpu_said said = call.said[i];
-    long long clean_from = s->next != call.sample0 ? call.sample0 : s->clean_from;
-    if (p.gate > 0 && said.peak > p.gate)
-        clean_from = call.sample0 + p.hop;
-    return said.finite && clean_from <= end - (long long)p.segment;
+    const gw_gpu_state *s = static_cast<const gw_gpu_state *>(call.channels[i].state);
+    return s && s->next == call.next && s->clean_from <= end - (long long)p.segment;
 }
 
 static __global__ void __launch_bounds__(THREADS)
     cut_segment(gw_gpu_shape p, gw_gpu_call call, long long end, float *time)
 {
     const unsigned i = blockIdx.x;
-    const gw_gpu_channel c = call.channels[i];
-    const float *x = call.x + i * call.x_stride;
-    const bool hole = c.state->next != call.sample0, fit = clean(p, call, i, end);
-    const unsigned from = unsigned(p.n_past + (end - call.sample0) - p.segment);
+    const gw_gpu_state *s = static_cast<const gw_gpu_state *>(call.channels[i].state);
+    const bool fit = clean(p, call, i, end);
     float *to = time + size_t(i) * p.segment;
     for (unsigned k = threadIdx.x; k < p.segment; k += blockDim.x) {
-        const unsigned at = from + k; /* a segment of 2 * odd samples may begin at an odd one */
-        const float2 v = fit ? gw_sample2(p, c, x, hole, p.n_past, at & ~1u) : make_float2(0, 0);
-        to[k] = at & 1 ? v.y : v.x;
+        const long long t = end - p.segment + k;
+        to[k] = fit && t >= s->past_from ? gw_past(s)[unsigned((unsigned long long)t % p.n_past)] : 0;
     }
 }
 
@@ -148,7 +181,7 @@ static __global__ void __launch_bounds__(THREADS)
     const unsigned i = blockIdx.x;
     if (!clean(p, call, i, end))
         return;
-    gw_gpu_state *s = call.channels[i].state;
+    gw_gpu_state *s = static_cast<gw_gpu_state *>(call.channels[i].state);
     unsigned averaged = s->averaged, collected = s->collected;
     const float2 *x = freq + size_t(i) * (p.segment / 2 + 1);
     float *own = spare + size_t(i) * p.n_bins;
@@ -158,19 +191,22 @@ static __global__ void __launch_bounds__(THREADS)
     if (threadIdx.x == 0) {
         s->averaged = averaged;
         s->collected = collected;
-        call.said[i].entered = true;
+        call.channels[i].entered = true;
     }
 }
 
 static __global__ void __launch_bounds__(THREADS)
-    keep_response(gw_gpu_shape p, const float2 *freq, gw_gpu_response *w)
+    keep_response(gw_gpu_shape p, const float2 *freq, float gain, gw_gpu_response *w)
 {
-    GW_SHARED(float, part, 32);
-    float most = 0;
-    for (unsigned k = threadIdx.x; k < p.n_freq; k += blockDim.x)
-        most = fmaxf(most, fmaxf(fabsf(freq[k].x), fabsf(freq[k].y)));
-    gw_keep_response(
-        p, gw_block_max(most, part), [=](unsigned k) { return freq[k]; }, w);
+    for (unsigned k = threadIdx.x; k < p.n_freq; k += blockDim.x) {
+        const float2 v = freq[k];
+        if (p.half)
+            reinterpret_cast<__half2 *>(w + 1)[k] = __floats2half2_rn(v.x / gain, v.y / gain);
+        else
+            reinterpret_cast<float2 *>(w + 1)[k] = v;
+    }
+    if (threadIdx.x == 0)
+        w->gain = gain;
 }
 
 /* ---- Host ---- */
@@ -199,6 +235,17 @@ static int plan_new(gw_bulk_fft *f, int *plan, int type, unsigned n, unsigned n_
     return GW_OK;
 }
 
+/* Plans belong to a stream at a time. */
+static void use(gw_bulk_fft *f, cudaStream_t stream)
+{
+    if (f->stream == stream)
+        return;
+    f->stream = stream;
+    for (int plan : {f->forward, f->inverse, f->segment})
+        if (plan)
+            f->calls->set_stream(plan, stream);
+}
+
 static int allocate(void *p, size_t bytes)
 {
     return gw_gpu_status(cudaMalloc(static_cast<void **>(p), bytes), "memory of cuFFT's windows");
@@ -207,14 +254,15 @@ static int allocate(void *p, size_t bytes)
 static int fill(gw_bulk_fft *f, unsigned n_batch)
 {
     const gw_gpu_shape *p = &f->p;
-    const size_t window = f->windows ? p->n : 0, segment = f->segments ? p->segment : 0;
+    const unsigned n = p->level[0].n;
+    const size_t window = f->windows ? n : 0, segment = f->segments ? p->segment : 0;
     const size_t points = window > segment ? window : segment;
     GW_TRY(allocate(&f->time, n_batch * points * sizeof(float)));
     GW_TRY(allocate(&f->freq, n_batch * (points / 2 + 1) * sizeof(float2)));
     if (f->windows) {
         GW_TRY(allocate(&f->cut, n_batch * size_t(p->n_freq) * sizeof(float2)));
-        GW_TRY(plan_new(f, &f->forward, GW_CUFFT_R2C, p->n, n_batch));
-        GW_TRY(plan_new(f, &f->inverse, GW_CUFFT_C2R, p->n / p->decimate, n_batch));
+        GW_TRY(plan_new(f, &f->forward, GW_CUFFT_R2C, n, n_batch));
+        GW_TRY(plan_new(f, &f->inverse, GW_CUFFT_C2R, n / p->decimate, n_batch));
     }
     return f->segments ? plan_new(f, &f->segment, GW_CUFFT_R2C, p->segment, n_batch) : GW_OK;
 }
@@ -240,34 +288,38 @@ int gw_bulk_fft_new(gw_bulk_fft **out, const gw_gpu_shape *p, bool no_windows, b
     return GW_OK;
 }
 
-void gw_bulk_fft_respond(gw_bulk_fft *f, const float *taps, gw_gpu_response *w)
+void gw_bulk_fft_respond(gw_bulk_fft *f, cudaStream_t stream, const float *taps, float gain,
+                         gw_gpu_response *w)
 {
     const gw_gpu_shape &p = f->p;
-    cudaMemsetAsync(f->time, 0, p.n * sizeof(float), f->stream);
-    cudaMemcpyAsync(f->time, taps, p.n_taps * sizeof(float), cudaMemcpyDeviceToDevice, f->stream);
+    use(f, stream);
+    cudaMemsetAsync(f->time, 0, p.level[0].n * sizeof(float), stream);
+    cudaMemcpyAsync(f->time, taps, p.n_taps * sizeof(float), cudaMemcpyDeviceToDevice, stream);
     f->calls->forward(f->forward, f->time, f->freq);
-    GW_LAUNCH(keep_response, 1, THREADS, 0, f->stream, p, f->freq, w);
+    GW_LAUNCH(keep_response, 1, THREADS, 0, stream, p, f->freq, gain, w);
 }
 
-void gw_bulk_fft_whiten(gw_bulk_fft *f, const gw_gpu_call *call, bool fading)
+void gw_bulk_fft_whiten(gw_bulk_fft *f, cudaStream_t stream, const gw_gpu_call *call, bool fading)
 {
     const gw_gpu_shape &p = f->p;
-    GW_LAUNCH(cut_window, call->n, THREADS, 0, f->stream, p, *call, f->time);
+    use(f, stream);
+    GW_LAUNCH(cut_window, call->n, THREADS, 0, stream, p, *call, f->time);
     f->calls->forward(f->forward, f->time, f->freq);
     for (int round = fading ? 0 : 1; round < 2; round++) {
-        GW_LAUNCH(filter, call->n, THREADS, 0, f->stream, p, *call, round == 0, f->freq, f->cut);
+        GW_LAUNCH(filter, call->n, THREADS, 0, stream, p, *call, round == 0, f->freq, f->cut);
         f->calls->inverse(f->inverse, f->cut, f->time);
-        GW_LAUNCH(store, call->n, THREADS, 0, f->stream, p, *call, round == 0, f->time);
+        GW_LAUNCH(store, call->n, THREADS, 0, stream, p, *call, round == 0, f->time);
     }
 }
 
-void gw_bulk_fft_segments(gw_bulk_fft *f, const gw_gpu_call *call)
+void gw_bulk_fft_segments(gw_bulk_fft *f, cudaStream_t stream, const gw_gpu_call *call)
 {
     const gw_gpu_shape &p = f->p;
-    const long long half = p.segment / 2, next = call->sample0 + p.hop;
-    for (long long end = (call->sample0 / half + 1) * half; end <= next; end += half) {
-        GW_LAUNCH(cut_segment, call->n, THREADS, 0, f->stream, p, *call, end, f->time);
+    const long long half = p.segment / 2;
+    use(f, stream);
+    for (long long end = (call->sample0 / half + 1) * half; end <= call->next; end += half) {
+        GW_LAUNCH(cut_segment, call->n, THREADS, 0, stream, p, *call, end, f->time);
         f->calls->forward(f->segment, f->time, f->freq);
-        GW_LAUNCH(take_power, call->n, THREADS, 0, f->stream, p, *call, end, f->freq, f->time);
+        GW_LAUNCH(take_power, call->n, THREADS, 0, stream, p, *call, end, f->freq, f->time);
     }
 }

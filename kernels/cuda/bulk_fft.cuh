@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Bulk whitening by cuFFT: for windows and segments that do not fit into one block's shared memory or are no
- * power of two, and as the form that the fused kernel is measured against. Called by bulk.cu. Everything is
- * enqueued on the stream given to gw_bulk_fft_new. */
+ * power of two, and as the form that the fused kernel is measured against. Called by bulk.cu. Its calls
+ * only enqueue. */
 #ifndef GW_BULK_FFT_CUH
 #define GW_BULK_FFT_CUH
 
@@ -19,8 +19,10 @@ int gw_bulk_fft_new(gw_bulk_fft **f, const gw_gpu_shape *p, bool no_windows, boo
                     unsigned n_batch, cudaStream_t stream);
 void gw_bulk_fft_destroy(gw_bulk_fft **f);
 
-void gw_bulk_fft_respond(gw_bulk_fft *f, const float *taps, gw_gpu_response *w);
-void gw_bulk_fft_whiten(gw_bulk_fft *f, const gw_gpu_call *call, bool fading); /* y and said, not the state */
-void gw_bulk_fft_segments(gw_bulk_fft *f, const gw_gpu_call *call); /* the PSD; the past is as it was */
+void gw_bulk_fft_respond(gw_bulk_fft *f, cudaStream_t stream, const float *taps, float gain,
+                         gw_gpu_response *w);
+void gw_bulk_fft_whiten(gw_bulk_fft *f, cudaStream_t stream, const gw_gpu_call *call, bool fading);
+void gw_bulk_fft_segments(gw_bulk_fft *f, cudaStream_t stream,
+                          const gw_gpu_call *call); /* the PSD, after it */
 
 #endif

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Network layers on the GPU: an own direct convolution in fp32 for every shape, and the ops round it. Sums in
- * float over taps and channels in one fixed order (norms in double), so a result depends neither on the batch
- * nor on the place in it.
+ * Network layers on the GPU as the table of kernels/conv.h has them: an own direct convolution in fp32 for
+ * every shape, and the layers of layers.cu on one window.
  *
  * Arrays may be in device memory: then a call enqueues on this thread's stream and returns (gw_cuda_wait).
- * Arrays in host memory are copied there and back in the call: right, and for the harness, not fast. */
-#include "kernels/cuda/gpu.cuh"
+ * Arrays in host memory are copied there and back in the call: right, and for the harness, not fast. Whole
+ * networks are net.cu's. */
+#include "kernels/cuda/act.cuh"
+#include "kernels/cuda/layers.cuh"
 
 extern "C" {
 #include "kernels/cuda/cuda.h"
 }
 
-#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <pthread.h>
@@ -19,32 +19,6 @@ extern "C" {
 enum { THREADS = 128, TILE = 4 /* columns and output channels of a thread */, MOST_LANES = 8 };
 
 /* ---- Kernels ---- */
-
-static __device__ __forceinline__ float activate(gw_act act, float x)
-{
-    switch (act.kind) {
-    case GW_ACT_RELU:
-        return x < 0 ? 0 : x;
-    case GW_ACT_TANH:
-        return tanhf(x);
-    case GW_ACT_SIGMOID:
-        return 1 / (1 + expf(-x));
-    case GW_ACT_LEAKY_RELU:
-        return x < 0 ? act.a * x : x;
-    case GW_ACT_ELU:
-        return x < 0 ? act.a * expm1f(x) : x;
-    case GW_ACT_SILU:
-        return x / (1 + expf(-x));
-    case GW_ACT_GELU:
-        return 0.5f * x * erfcf(-0.70710678118654752f * x);
-    case GW_ACT_SOFTPLUS:
-        return fmaxf(x, 0) + log1pf(expf(-fabsf(x)));
-    case GW_ACT_CLIP:
-        return x < act.a ? act.a : x > act.b ? act.b : x;
-    default:
-        return x;
-    }
-}
 
 /* A thread has TILE columns by TILE output channels. Weights are [group][kernel][in / groups][out], out
  * padded to a multiple of TILE: read 16 bytes at a time, the same for all columns of a warp. With WIDE the
@@ -108,98 +82,39 @@ static __global__ void __launch_bounds__(THREADS)
                 float v = sum[i][j] + bias[group * out + o + j];
                 if (io.residual)
                     v += io.residual[window * io.residual_step + to];
-                io.dst[window * io.dst_step + to] = activate(d.act, v);
+                io.dst[window * io.dst_step + to] = gw_activate(d.act, v);
             }
         }
     }
 }
 
+/* For few columns of many inputs each, as in the head of a network: a warp an output, whose lanes add every
+ * 32nd product, then each other. */
 static __global__ void __launch_bounds__(THREADS)
-    join_all(gw_join kind, gw_act act, size_t n, unsigned channels, const float *a, const float *b,
-             bool b_is_row, float *dst)
+    convolve_few(gw_conv_desc d, gw_conv_io io, const float *weight, const float *bias)
 {
-    for (size_t i = blockIdx.x * size_t(THREADS) + threadIdx.x; i < n; i += gridDim.x * size_t(THREADS)) {
-        const float x = a[i], y = b[b_is_row ? i % channels : i];
-        dst[i] = activate(act, kind == GW_JOIN_ADD ? x + y : kind == GW_JOIN_SUB ? x - y : x * y);
-    }
-}
-
-static __global__ void __launch_bounds__(THREADS)
-    activate_all(gw_act act, size_t n, const float *x, float *dst)
-{
-    for (size_t i = blockIdx.x * size_t(THREADS) + threadIdx.x; i < n; i += gridDim.x * size_t(THREADS))
-        dst[i] = activate(act, x[i]);
-}
-
-static __global__ void __launch_bounds__(THREADS)
-    mean_all(size_t n, unsigned span, unsigned channels, const float *x, float *dst)
-{
-    for (size_t i = blockIdx.x * size_t(THREADS) + threadIdx.x; i < n; i += gridDim.x * size_t(THREADS)) {
+    const unsigned in = d.in_channels / d.groups, out = d.out_channels / d.groups,
+                   padded = (out + TILE - 1) / TILE * TILE, lane = threadIdx.x % 32;
+    const size_t at = blockIdx.x * size_t(THREADS / 32) + threadIdx.x / 32;
+    if (at >= size_t(io.columns) * d.out_channels) /* a whole warp */
+        return;
+    const unsigned column = unsigned(at / d.out_channels), o = unsigned(at % d.out_channels), group = o / out;
+    const float *w = weight + size_t(group) * d.kernel * in * padded + o % out;
+    for (unsigned window = blockIdx.y; window < io.batch; window += gridDim.y) {
+        const float *from =
+            io.src + window * io.src_step + size_t(column) * d.stride * d.in_channels + group * in;
         float sum = 0;
-        for (unsigned k = 0; k < span; k++)
-            sum += x[i + size_t(k) * channels];
-        dst[i] = sum / float(span);
-    }
-}
-
-static __global__ void __launch_bounds__(THREADS) pool_all(gw_pool p, const float *src, float *dst)
-{
-    const size_t n = size_t(p.columns) * p.channels;
-    for (size_t i = blockIdx.x * size_t(THREADS) + threadIdx.x; i < n; i += gridDim.x * size_t(THREADS)) {
-        const unsigned channel = unsigned(i % p.channels);
-        const long long first = (long long)(i / p.channels) * p.stride - p.pad_left;
-        float sum = 0, most = 0;
-        unsigned seen = 0;
-        for (unsigned k = 0; k < p.kernel; k++) {
-            const long long column = first + (long long)k * p.dilation;
-            if (column < 0 || column >= p.in_columns)
-                continue;
-            const float v = src[size_t(column) * p.channels + channel];
-            sum += v;
-            most = seen == 0 || !(v <= most) ? v : most; /* a NaN is the largest */
-            seen++;
+        for (unsigned i = lane; i < d.kernel * in; i += 32)
+            sum = fmaf(__ldg(w + size_t(i) * padded),
+                       __ldg(from + size_t(i / in) * d.dilation * d.in_channels + i % in), sum);
+        for (int k = 16; k > 0; k >>= 1)
+            sum += __shfl_xor_sync(0xffffffffu, sum, k);
+        if (lane == 0) {
+            float v = sum + bias[o];
+            if (io.residual)
+                v += io.residual[window * io.residual_step + at];
+            io.dst[window * io.dst_step + at] = gw_activate(d.act, v);
         }
-        dst[i] = p.mean ? sum / float(p.count_padding ? p.kernel : seen) : most;
-    }
-}
-
-/* The sum of v over the block, in one fixed order. */
-static __device__ __forceinline__ double block_sum(double v, double *part)
-{
-    for (int d = 16; d > 0; d >>= 1)
-        v += __shfl_xor_sync(0xffffffffu, v, d);
-    if (threadIdx.x % 32 == 0)
-        part[threadIdx.x / 32] = v;
-    __syncthreads();
-    v = 0;
-    for (unsigned i = 0; i < blockDim.x / 32; i++)
-        v += part[i];
-    __syncthreads();
-    return v;
-}
-
-/* A block a group: mean, variance about it, and what becomes of both. */
-static __global__ void __launch_bounds__(THREADS)
-    norm_group(gw_norm n, const float *x, const float *residual, float *dst)
-{
-    GW_SHARED(double, part, THREADS / 32);
-    const unsigned each = n.channels / n.groups, first = blockIdx.x * each, count = each * n.columns;
-    const auto at = [=](unsigned i) { return size_t(i / each) * n.channels + first + i % each; };
-    double sum = 0, square = 0;
-    for (unsigned i = threadIdx.x; i < count; i += THREADS)
-        sum += double(x[at(i)]);
-    const double mean = block_sum(sum, part) / count;
-    for (unsigned i = threadIdx.x; i < count; i += THREADS) {
-        const double away = double(x[at(i)]) - mean;
-        square += away * away;
-    }
-    const double scale = 1 / sqrt(block_sum(square, part) / count + double(n.epsilon));
-    for (unsigned i = threadIdx.x; i < count; i += THREADS) {
-        const unsigned channel = first + i % each;
-        float v = fmaf(float((double(x[at(i)]) - mean) * scale), n.scale[channel], n.bias[channel]);
-        if (residual)
-            v += residual[at(i)];
-        dst[at(i)] = activate(n.act, v);
     }
 }
 
@@ -296,12 +211,6 @@ static int give_back(desk *k, const float *there, float *p, size_t n, const char
     return gw_gpu_status(k->error, what);
 }
 
-static unsigned blocks_for(size_t n)
-{
-    const size_t blocks = (n + THREADS - 1) / THREADS;
-    return unsigned(blocks > 4096 ? 4096 : blocks > 0 ? blocks : 1);
-}
-
 int gw_cuda_wait(void)
 {
     desk *k = desk_get();
@@ -368,6 +277,30 @@ static int conv_open(gw_conv **out, const gw_conv_desc *d, const float *weight, 
     return GW_OK;
 }
 
+void gw_layer_conv(const gw_conv *c, const gw_conv_io *io, cudaStream_t s)
+{
+    const gw_conv_desc *d = &c->d;
+    const unsigned in = d->in_channels / d->groups, tiles = (d->out_channels / d->groups + TILE - 1) / TILE,
+                   windows = io->batch < 65535 ? io->batch : 65535;
+    if (size_t(io->columns) * d->out_channels <= 64 && size_t(d->kernel) * in >= 64) {
+        const dim3 grid((io->columns * d->out_channels + THREADS / 32 - 1) / (THREADS / 32), windows);
+        GW_LAUNCH(convolve_few, grid, THREADS, 0, s, *d, *io, c->weight, c->bias);
+        return;
+    }
+    unsigned lanes = MOST_LANES;
+    while (lanes > 1 && lanes / 2 >= tiles)
+        lanes /= 2;
+    const unsigned columns = THREADS / lanes * TILE;
+    const dim3 grid((io->columns + columns - 1) / columns, d->groups * ((tiles + lanes - 1) / lanes),
+                    windows);
+    const bool wide = in % 4 == 0 && d->in_channels % 4 == 0 && io->src_step % 4 == 0 &&
+                      (reinterpret_cast<uintptr_t>(io->src) & 15) == 0;
+    if (wide)
+        GW_LAUNCH(convolve<true>, grid, THREADS, 0, s, *d, *io, c->weight, c->bias, lanes);
+    else
+        GW_LAUNCH(convolve<false>, grid, THREADS, 0, s, *d, *io, c->weight, c->bias, lanes);
+}
+
 static int conv_run(const gw_conv *c, const gw_conv_io *io)
 {
     const gw_conv_desc *d = &c->d;
@@ -384,78 +317,57 @@ static int conv_run(const gw_conv *c, const gw_conv_io *io)
     there.dst = bring(k, io->dst, n_dst); /* with what lies between its windows */
     if (k->error != cudaSuccess)
         return gw_gpu_status(k->error, "convolution");
-
-    const unsigned in = d->in_channels / d->groups, tiles = (d->out_channels / d->groups + TILE - 1) / TILE;
-    unsigned lanes = MOST_LANES;
-    while (lanes > 1 && lanes / 2 >= tiles)
-        lanes /= 2;
-    const unsigned columns = THREADS / lanes * TILE;
-    const dim3 grid((io->columns + columns - 1) / columns, d->groups * ((tiles + lanes - 1) / lanes),
-                    io->batch < 65535 ? io->batch : 65535);
-    const bool wide = in % 4 == 0 && d->in_channels % 4 == 0 && there.src_step % 4 == 0 &&
-                      (reinterpret_cast<uintptr_t>(there.src) & 15) == 0;
-    if (wide)
-        GW_LAUNCH(convolve<true>, grid, THREADS, 0, k->stream, *d, there, c->weight, c->bias, lanes);
-    else
-        GW_LAUNCH(convolve<false>, grid, THREADS, 0, k->stream, *d, there, c->weight, c->bias, lanes);
+    gw_layer_conv(c, &there, k->stream);
     return give_back(k, there.dst, io->dst, n_dst, "convolution");
+}
+
+/* The others, on one window. `run` gets the arrays where the device finds them. */
+template <class F>
+static void alone(const char *what, const float *a, size_t n_a, const float *b, size_t n_b, float *dst,
+                  size_t n, F run)
+{
+    desk *k = desk_get();
+    if (!k || n == 0)
+        return;
+    reserve(k, n + n_a + n_b);
+    const gw_place_array x = {bring(k, a, n_a), 0}, y = {bring(k, b, n_b), 0}, to = {bring(k, dst, n), 0};
+    if (k->error == cudaSuccess)
+        run(k->stream, x, y, to);
+    give_back(k, to.x, dst, n, what);
 }
 
 static void join(gw_join kind, gw_act act, uint32_t columns, uint32_t channels, const float *a,
                  const float *b, size_t b_step, float *dst)
 {
-    const size_t n = size_t(columns) * channels, n_b = b_step ? n : channels;
-    desk *k = desk_get();
-    if (!k || n == 0)
-        return;
-    reserve(k, 2 * n + n_b);
-    const float *a_there = bring(k, a, n), *b_there = bring(k, b, n_b);
-    float *dst_there = bring(k, dst, n);
-    if (k->error == cudaSuccess)
-        GW_LAUNCH(join_all, blocks_for(n), THREADS, 0, k->stream, kind, act, n, channels, a_there, b_there,
-                  b_step == 0, dst_there);
-    give_back(k, dst_there, dst, n, "join");
+    const size_t n = size_t(columns) * channels;
+    alone("join", a, n, b, b_step ? n : channels, dst, n,
+          [=](cudaStream_t s, gw_place_array x, gw_place_array y, gw_place_array to) {
+              gw_layer_join(s, 1, kind, act, columns, channels, x, y, b_step == 0, to);
+          });
 }
 
 static void act(gw_act what, size_t n, const float *x, float *dst)
 {
-    desk *k = desk_get();
-    if (!k || n == 0)
-        return;
-    reserve(k, 2 * n);
-    const float *x_there = bring(k, x, n);
-    float *dst_there = bring(k, dst, n);
-    if (k->error == cudaSuccess)
-        GW_LAUNCH(activate_all, blocks_for(n), THREADS, 0, k->stream, what, n, x_there, dst_there);
-    give_back(k, dst_there, dst, n, "activation");
+    alone("activation", x, n, nullptr, 0, dst, n,
+          [=](cudaStream_t s, gw_place_array from, gw_place_array, gw_place_array to) {
+              gw_layer_act(s, 1, what, n, from, to);
+          });
 }
 
 static void mean(uint32_t columns, uint32_t span, uint32_t channels, const float *x, float *dst)
 {
-    const size_t n = size_t(columns) * channels, n_x = (size_t(columns) + span - 1) * channels;
-    desk *k = desk_get();
-    if (!k || n == 0)
-        return;
-    reserve(k, n + n_x);
-    const float *x_there = bring(k, x, n_x);
-    float *dst_there = bring(k, dst, n);
-    if (k->error == cudaSuccess)
-        GW_LAUNCH(mean_all, blocks_for(n), THREADS, 0, k->stream, n, span, channels, x_there, dst_there);
-    give_back(k, dst_there, dst, n, "mean");
+    alone("mean", x, (size_t(columns) + span - 1) * channels, nullptr, 0, dst, size_t(columns) * channels,
+          [=](cudaStream_t s, gw_place_array from, gw_place_array, gw_place_array to) {
+              gw_layer_mean(s, 1, columns, span, channels, from, to);
+          });
 }
 
 static void pool(const gw_pool *p, const float *src, float *dst)
 {
-    const size_t n = size_t(p->columns) * p->channels, n_src = size_t(p->in_columns) * p->channels;
-    desk *k = desk_get();
-    if (!k || n == 0)
-        return;
-    reserve(k, n + n_src);
-    const float *src_there = bring(k, src, n_src);
-    float *dst_there = bring(k, dst, n);
-    if (k->error == cudaSuccess)
-        GW_LAUNCH(pool_all, blocks_for(n), THREADS, 0, k->stream, *p, src_there, dst_there);
-    give_back(k, dst_there, dst, n, "pool");
+    alone("pool", src, size_t(p->in_columns) * p->channels, nullptr, 0, dst, size_t(p->columns) * p->channels,
+          [=](cudaStream_t s, gw_place_array from, gw_place_array, gw_place_array to) {
+              gw_layer_pool(s, 1, p, from, to);
+          });
 }
 
 static void norm(const gw_norm *n, const float *x, const float *residual, float *dst)
@@ -468,14 +380,21 @@ static void norm(const gw_norm *n, const float *x, const float *residual, float 
     gw_norm there = *n;
     there.scale = bring(k, n->scale, n->channels);
     there.bias = bring(k, n->bias, n->channels);
-    const float *x_there = bring(k, x, count), *residual_there = bring(k, residual, count);
-    float *dst_there = bring(k, dst, count);
+    const gw_place_array from = {bring(k, x, count), 0}, add = {bring(k, residual, count), 0},
+                         to = {bring(k, dst, count), 0};
     if (k->error == cudaSuccess)
-        GW_LAUNCH(norm_group, n->groups, THREADS, 0, k->stream, there, x_there, residual_there, dst_there);
-    give_back(k, dst_there, dst, count, "norm");
+        gw_layer_norm(k->stream, 1, &there, from, add, to);
+    give_back(k, to.x, dst, count, "norm");
 }
 
 void gw_conv_cuda(gw_conv_ops *ops)
 {
-    *ops = {conv_open, conv_run, conv_close, join, act, mean, pool, norm};
+    ops->open = conv_open;
+    ops->run = conv_run;
+    ops->close = conv_close;
+    ops->join = join;
+    ops->act = act;
+    ops->mean = mean;
+    ops->pool = pool;
+    ops->norm = norm;
 }

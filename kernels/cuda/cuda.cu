@@ -11,6 +11,8 @@ extern "C" {
 
 static char status[512];
 static bool usable;
+static char name[256];
+static gw_device table;
 
 static void look()
 {
@@ -39,12 +41,15 @@ static void look()
         return;
     }
     usable = major >= 8;
-    if (usable)
+    if (usable) {
+        snprintf(name, sizeof name, "%s", what.name);
+        gw_device_cuda(&table, name);
         snprintf(status, sizeof status, "%s, %d multiprocessors, %s", what.name, sms,
                  gw_cufft() ? "cuFFT" : "no cuFFT");
-    else
+    } else {
         snprintf(status, sizeof status, "%s is not used: compute capability %d.%d, wanted 8.0", what.name,
                  major, minor);
+    }
 }
 
 static void look_once()
@@ -59,11 +64,19 @@ const char *gw_cuda_status(void)
     return status;
 }
 
+const gw_device *gw_cuda_device(void)
+{
+    look_once();
+    return usable ? &table : nullptr;
+}
+
 void gw_kernels_cuda(gw_kernels *k)
 {
     look_once();
-    if (usable)
-        gw_bulk_cuda(&k->bulk);
+    if (!usable)
+        return;
+    gw_bulk_cuda(&k->bulk);
+    gw_place_cuda(&k->place);
 }
 
 void gw_kernels_cuda_all(gw_kernels *k)

@@ -4,19 +4,30 @@
  * real transform of 2 m points is a complex one of m and a pass over pairs of bins (untangle, tangle). (Van
  * Loan, Computational Frameworks for the Fast Fourier Transform, 1992, chapters 1.7 and 4.3.) Only forward:
  * the inverse is the forward one with real and imaginary parts exchanged on the way in and out (gw_swap).
- * Global memory is read and written in 8 bytes a thread, 256 bytes a warp: whole sectors either way, and one
- * bin is 8 bytes in shared memory. */
+ * Who reads the input from device memory, or writes the output there, does the first or last pass himself:
+ * with two neighbouring butterflies of radix 16 a thread has 16 bytes in one piece. */
 #ifndef GW_FFT_CUH
 #define GW_FFT_CUH
 
 #include "kernels/cuda/ptx.cuh"
 
-enum { GW_FFT_EACH = 32 }; /* points that a thread holds: a block of t threads transforms up to 32 t */
+enum {
+    GW_FFT_EACH = 32,    /* points that a thread holds: a block of t threads transforms up to 32 t */
+    GW_FFT_EDGE_BITS = 4 /* of a first or last pass that somebody else does: radix 16 */
+};
 
-/* Where bin i lies: one place in 33 is left free, so that a stride of 32 meets all banks. */
+/* Where bin i lies: two places in 34 are left free. Shared memory serves 16 bytes a thread to eight threads
+ * at a time, 8 bytes to sixteen. Neighbours go in any case; those of a first pass of radix 32, which are 32
+ * bins = 68 words apart, meet the banks 4 t to 4 t + 3, each once; and pairs of bins stay 16-byte aligned. */
 static __host__ __device__ __forceinline__ unsigned gw_pad(unsigned i)
 {
-    return i + (i >> 5);
+    return i + 2 * (i >> 5);
+}
+
+/* Bins i (even) and i + 1. */
+static __device__ __forceinline__ float4 *gw_pair(float2 *s, unsigned i)
+{
+    return reinterpret_cast<float4 *>(s + gw_pad(i));
 }
 
 static __device__ __forceinline__ float2 gw_mul(float2 a, float2 b)
@@ -185,6 +196,15 @@ template <int R> static __host__ __device__ constexpr int log2_of()
     return R == 8 ? 3 : R == 16 ? 4 : 5;
 }
 
+/* The results of butterfly q of a first pass, bins q * R and on. */
+template <int R>
+static __device__ __forceinline__ void gw_fft_put_first(float2 *s, unsigned q, const float2 *z)
+{
+    GW_UNROLL
+    for (int j = 0; j < R; j += 2)
+        *gw_pair(s, q * R + unsigned(j)) = {z[j].x, z[j].y, z[j + 1].x, z[j + 1].y};
+}
+
 /* One pass of radix R over m points in s, between barriers. */
 template <int R>
 static __device__ __forceinline__ void gw_fft_pass(unsigned m, int ns_bits, gw_roots r, float2 *s)
@@ -205,28 +225,36 @@ static __device__ __forceinline__ void gw_fft_pass(unsigned m, int ns_bits, gw_r
     GW_UNROLL
     for (int i = 0; i < N; i++) {
         const unsigned q = thread + unsigned(i) * blockDim.x;
-        if (q < n) {
-            const unsigned k = q & (ns - 1), base = (q - k) * R + k;
-            if (ns > 1)
-                gw_turn<R>(z[i], r, k << (r.bits - ns_bits - log2_of<R>()));
+        if (q >= n)
+            continue;
+        if (ns == 1) {
             gw_dft<R>(z[i]);
-            GW_UNROLL
-            for (int j = 0; j < R; j++)
-                s[gw_pad(base + unsigned(j) * ns)] = z[i][j];
+            gw_fft_put_first<R>(s, q, z[i]);
+            continue;
         }
+        const unsigned k = q & (ns - 1), base = (q - k) * R + k;
+        gw_turn<R>(z[i], r, k << (r.bits - ns_bits - log2_of<R>()));
+        gw_dft<R>(z[i]);
+        GW_UNROLL
+        for (int j = 0; j < R; j++)
+            s[gw_pad(base + unsigned(j) * ns)] = z[i][j];
     }
     __syncthreads();
 }
 
-/* s := its transform, by all threads of the block: m a power of two, 32 to 16384, at most GW_FFT_EACH times
- * the threads, and half of the roots' points or less; bin i at s[gw_pad(i)]. All of s must be there (a
- * barrier before); behind it there is a barrier. */
-static __device__ __forceinline__ void gw_block_fft(unsigned m, gw_roots r, float2 *s)
+static __device__ __forceinline__ int gw_fft_bits(unsigned m)
 {
-    int bits = 31 - __clz(int(m)), done = 0;
+    return 31 - __clz(int(m));
+}
+
+/* The passes that take s from where transforms of 2^done points are done to where those of 2^until are, by
+ * all threads of the block; until - done is 0 or 3 and more. m as below; all of s must be there (a barrier
+ * before); behind it there is a barrier. */
+static __device__ __forceinline__ void gw_fft_passes(unsigned m, int done, int until, gw_roots r, float2 *s)
+{
     GW_UNROLL_BY(1)
-    for (int passes = (bits + 4) / 5; passes > 0; passes--) {
-        const int radix = (bits - done + passes - 1) / passes;
+    for (int passes = (until - done + 4) / 5; passes > 0; passes--) {
+        const int radix = (until - done + passes - 1) / passes;
         if (radix == 3)
             gw_fft_pass<8>(m, done, r, s);
         else if (radix == 4)
@@ -235,6 +263,76 @@ static __device__ __forceinline__ void gw_block_fft(unsigned m, gw_roots r, floa
             gw_fft_pass<32>(m, done, r, s);
         done += radix;
     }
+}
+
+/* s := its transform: m a power of two, 32 to 16384, at most GW_FFT_EACH times the threads, and half of the
+ * roots' points or less; bin i at s[gw_pad(i)]. */
+static __device__ __forceinline__ void gw_block_fft(unsigned m, gw_roots r, float2 *s)
+{
+    gw_fft_passes(m, 0, gw_fft_bits(m), r, s);
+}
+
+/* The first pass by who reads the input; m is at least 128: in(i) is bins i (even) and i + 1. Then
+ * `between(visit)` may look at all of them and change them: visit(f) calls f(bins, i) for each pair that this
+ * thread has. It holds a barrier, if s was in use; with false, from all threads alike, it ends here. */
+template <class In, class Between>
+static __device__ __forceinline__ bool gw_fft_first(unsigned m, float2 *s, In in, Between between)
+{
+    constexpr int R = 1 << GW_FFT_EDGE_BITS;
+    static_assert(GW_FFT_EACH == 2 * R, "a thread has two butterflies, neighbours");
+    const unsigned n = m / R, q = 2 * threadIdx.x;
+    const bool mine = q < n;
+    float4 z[R];
+    GW_UNROLL
+    for (int j = 0; j < R; j++)
+        z[j] = mine ? in(q + unsigned(j) * n) : float4{0, 0, 0, 0};
+    const auto visit = [&](auto f) {
+        GW_UNROLL
+        for (int j = 0; j < R; j++)
+            if (mine)
+                f(z[j], q + unsigned(j) * n);
+    };
+    if (!between(visit))
+        return false;
+    if (mine) {
+        float2 a[R], b[R];
+        GW_UNROLL
+        for (int j = 0; j < R; j++) {
+            a[j] = make_float2(z[j].x, z[j].y);
+            b[j] = make_float2(z[j].z, z[j].w);
+        }
+        gw_dft<R>(a);
+        gw_fft_put_first<R>(s, q, a);
+        gw_dft<R>(b);
+        gw_fft_put_first<R>(s, q + 1, b);
+    }
+    __syncthreads();
+    return true;
+}
+
+/* The last pass by who takes the output: out(i, bins i and i + 1). No barrier behind it. */
+template <class Out>
+static __device__ __forceinline__ void gw_fft_last(unsigned m, gw_roots r, float2 *s, Out out)
+{
+    constexpr int R = 1 << GW_FFT_EDGE_BITS;
+    const unsigned n = m / R, q = 2 * threadIdx.x;
+    const int shift = r.bits - gw_fft_bits(m);
+    if (q >= n)
+        return;
+    float2 a[R], b[R];
+    GW_UNROLL
+    for (int j = 0; j < R; j++) {
+        const float4 v = *gw_pair(s, q + unsigned(j) * n);
+        a[j] = make_float2(v.x, v.y);
+        b[j] = make_float2(v.z, v.w);
+    }
+    gw_turn<R>(a, r, q << shift);
+    gw_dft<R>(a);
+    gw_turn<R>(b, r, (q + 1) << shift);
+    gw_dft<R>(b);
+    GW_UNROLL
+    for (int j = 0; j < R; j++)
+        out(q + unsigned(j) * n, float4{a[j].x, a[j].y, b[j].x, b[j].y});
 }
 
 /* ---- Real signals ---- */

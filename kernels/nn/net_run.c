@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * Runs an open network: one kernel call a step, the windows of a pass together in the convolutions.
+ * Runs an open network: one call of place.h a step, all windows of a pass together. Knows neither where
+ * the arrays lie nor who computes.
  *
  * In a window the columns around a buffer's own are zeros, the padding; buffers share memory, so they are
  * written again each time. A stream's step writes the new columns behind `before` columns of the past, and
@@ -8,176 +9,122 @@
 
 #include <string.h>
 
-/* ---- In ---- */
-
-/* Planes of columns -> columns of channels, in pieces that stay in the nearest cache. */
-static void weave(const float *x, size_t stride, size_t channels, size_t columns, float *to)
-{
-    enum { PIECE = 64 };
-    if (channels == 1) {
-        memcpy(to, x, columns * sizeof *to);
-        return;
-    }
-    for (size_t i0 = 0; i0 < columns; i0 += PIECE) {
-        const size_t end = columns - i0 < PIECE ? columns : i0 + PIECE;
-        for (size_t c = 0; c < channels; c++)
-            for (size_t i = i0; i < end; i++)
-                to[i * channels + c] = x[c * stride + i];
-    }
-}
-
-static void zero_around(gw_net *n, int buffer, uint32_t count)
+static int zero_around(gw_net *n, int buffer, uint32_t count)
 {
     const gw_netbuffer *b = &n->plan->buffer[buffer];
-    for (size_t w = 0; w < count; w++) {
-        float *first = n->column0[buffer] + w * n->step[buffer];
-        if (b->before)
-            memset(first - (size_t)b->before * b->channels, 0,
-                   (size_t)b->before * b->channels * sizeof *first);
-        if (b->after)
-            memset(first + (size_t)b->columns * b->channels, 0,
-                   (size_t)b->after * b->channels * sizeof *first);
-    }
+    const size_t before = (size_t)b->before * b->channels, after = (size_t)b->after * b->channels;
+    const gw_place_array a = n->array[buffer];
+    if (before == 0 && after == 0)
+        return GW_OK;
+    return n->ops.zero(n->place, count, (gw_place_array){a.x - before, a.step}, before,
+                       (size_t)b->columns * b->channels, after);
 }
 
-/* One channel without padding lies in the caller's memory as the steps want it: they read it there. */
-static bool read_in_place(gw_net *n, const gw_net_in *in, uint32_t first)
+/* Where a step reads: `at` columns from the buffer's first new one on. */
+static gw_place_array operand(const gw_net *n, int buffer, int32_t at)
 {
-    const int at = n->plan->input;
-    const gw_netbuffer *b = &n->plan->buffer[at];
-    if (b->channels > 1 || b->before || b->after || in->features)
-        return false;
-    n->column0[at] = (float *)(uintptr_t)(in->x + first * in->window_stride); /* no step writes to it */
-    n->step[at] = in->window_stride;
-    return true;
+    if (buffer < 0)
+        return (gw_place_array){NULL, 0};
+    const gw_place_array a = n->array[buffer];
+    return (gw_place_array){a.x + (ptrdiff_t)at * (ptrdiff_t)n->plan->buffer[buffer].channels, a.step};
 }
 
-static void load_input(gw_net *n, const gw_net_in *in, uint32_t first, uint32_t count)
+/* Of the windows, those of one detector. */
+static gw_place_array turn(const gw_net *n, const gw_netstep *s, gw_place_array a)
 {
-    const int at = n->plan->input;
-    const gw_netbuffer *b = &n->plan->buffer[at];
-    if (read_in_place(n, in, first))
-        return;
-    const size_t detectors = n->plan->n_detectors, each = b->channels / detectors;
-    for (size_t w = 0; w < count; w++) {
-        float *to = n->column0[at] + w * n->step[at];
-        if (!in->features) {
-            weave(in->x + (first + w) * in->window_stride, in->channel_stride, b->channels, b->columns, to);
-            continue;
-        }
-        for (size_t d = 0; d < detectors; d++)
-            for (size_t i = 0; i < b->columns; i++)
-                memcpy(to + i * b->channels + d * each, in->features[(first + w) * detectors + d] + i * each,
-                       each * sizeof *to);
-    }
-    if (n->mode == GW_NET_WINDOW)
-        zero_around(n, at, count);
+    if (s->only == 0 || a.x == NULL)
+        return a;
+    return (gw_place_array){a.x + (s->only - 1) * a.step, a.step * n->plan->members};
 }
 
-/* ---- Steps ---- */
-
-static void run_copy(const gw_netstep *s, size_t in_channels, size_t out_channels, const float *in,
-                     float *out)
+gw_conv_io gw_net_conv_io(const gw_net *n, int i, uint32_t windows)
 {
-    for (size_t i = 0; i < s->columns; i++)
-        memcpy(out + i * out_channels + s->to, in + i * in_channels + s->from, s->channels * sizeof *out);
+    const gw_netstep *s = &n->plan->step[i];
+    const gw_place_array in = turn(n, s, operand(n, s->in, s->at)),
+                         in2 = turn(n, s, operand(n, s->in2, s->at2)), out = turn(n, s, n->array[s->out]);
+    return (gw_conv_io){.batch = s->only ? windows / n->plan->members : windows,
+                        .columns = s->columns,
+                        .src = in.x,
+                        .residual = in2.x,
+                        .dst = out.x,
+                        .src_step = in.step,
+                        .residual_step = in2.step,
+                        .dst_step = out.step};
 }
 
-/* Anything but a convolution, on one window. */
-static void run_plain(gw_net *n, const gw_netstep *s, const float *in, const float *in2, float *out)
+static int run_step(gw_net *n, int i, uint32_t windows)
 {
-    const gw_netbuffer *from = &n->plan->buffer[s->in];
-    const uint32_t channels = from->channels;
+    const gw_netstep *s = &n->plan->step[i];
+    const uint32_t count = s->only ? windows / n->plan->members : windows;
+    const gw_place_array in = turn(n, s, operand(n, s->in, s->at)),
+                         in2 = turn(n, s, operand(n, s->in2, s->at2)), out = turn(n, s, n->array[s->out]);
+    const uint32_t channels = n->plan->buffer[s->in].channels;
     switch (s->kind) {
+    case GW_STEP_CONV: {
+        const gw_conv_io io = gw_net_conv_io(n, i, windows);
+        return n->ops.conv(n->place, n->conv[i]->conv, &io);
+    }
     case GW_STEP_JOIN:
-        n->ops.join(s->join, s->act, s->columns, channels, in, in2, s->one_column ? 0 : channels, out);
-        break;
+        return n->ops.join(n->place, count, s->join, s->act, s->columns, channels, in, in2, s->one_column,
+                           out);
     case GW_STEP_ACT:
-        n->ops.act(s->act, (size_t)s->columns * channels, in, out);
-        break;
+        return n->ops.act(n->place, count, s->act, (size_t)s->columns * channels, in, out);
     case GW_STEP_MEAN:
-        n->ops.mean(s->columns, s->span, channels, in, out);
-        break;
+        return n->ops.mean(n->place, count, s->columns, s->span, channels, in, out);
     case GW_STEP_POOL:
-        n->ops.pool(&(gw_pool){s->mean, s->count_padding, channels, s->kernel, s->stride, s->dilation,
-                               s->pad_left, s->in_columns, s->columns},
-                    in, out);
-        break;
+        return n->ops.pool(n->place, count,
+                           &(gw_pool){s->mean, s->count_padding, channels, s->kernel, s->stride, s->dilation,
+                                      s->pad_left, s->in_columns, s->columns},
+                           in, out);
     case GW_STEP_NORM:
-        n->ops.norm(
-            &(gw_norm){channels, s->groups, s->columns, s->epsilon, s->act, s->weight, s->bias, n->scratch},
-            in, in2, out);
-        break;
-    case GW_STEP_COPY:
-        run_copy(s, channels, n->plan->buffer[s->out].channels, in, out);
-        break;
-    case GW_STEP_CONV:
-        break;
+        return n->ops.norm(n->place, count,
+                           &(gw_norm){channels, s->groups, s->columns, s->epsilon, s->act, n->scale[i],
+                                      n->bias[i], n->scratch},
+                           in, in2, out);
+    case GW_STEP_MEET:
+        return n->ops.meet(n->place, count, s->act, s->columns, s->channels, n->bias[i],
+                           (gw_place_array){in.x + s->from, in.step}, channels, in2, out);
+    case GW_STEP_COPY: {
+        const uint32_t wide = n->plan->buffer[s->out].channels;
+        return n->ops.copy(n->place, count, s->columns, s->channels,
+                           (gw_place_array){in.x + s->from, in.step}, channels,
+                           (gw_place_array){out.x + s->to, out.step}, wide);
     }
+    }
+    return gw_fail(GW_EBUG, "a step of kind %d", (int)s->kind);
 }
 
-static int run_steps(gw_net *n, uint32_t count)
+/* All that a pass does with its windows, in order. */
+static int run_pass(gw_net *n, uint32_t count)
 {
-    const gw_netplan *p = n->plan;
-    for (int i = 0; i < p->n_steps; i++) {
-        const gw_netstep *s = &p->step[i];
-        const float *in = n->column0[s->in] + (ptrdiff_t)s->at * (ptrdiff_t)p->buffer[s->in].channels;
-        const float *in2 =
-            s->in2 < 0 ? NULL
-                       : n->column0[s->in2] + (ptrdiff_t)s->at2 * (ptrdiff_t)p->buffer[s->in2].channels;
-        float *out = n->column0[s->out];
-        if (s->kind == GW_STEP_CONV) {
-            const gw_conv_io io = {.batch = count,
-                                   .columns = s->columns,
-                                   .src = in,
-                                   .residual = in2,
-                                   .dst = out,
-                                   .src_step = n->step[s->in],
-                                   .residual_step = in2 ? n->step[s->in2] : 0,
-                                   .dst_step = n->step[s->out]};
-            GW_TRY(n->ops.run(n->conv[i]->conv, &io));
-        } else {
-            for (size_t w = 0; w < count; w++)
-                run_plain(n, s, in + w * n->step[s->in], in2 ? in2 + w * n->step[s->in2] : NULL,
-                          out + w * n->step[s->out]);
-        }
-        if (n->mode == GW_NET_WINDOW)
-            zero_around(n, s->out, count);
+    const bool stream = n->mode == GW_NET_STREAM;
+    const int at = n->plan->input;
+    n->array[at] = n->input; /* or, this time, where the caller has it */
+    GW_TRY(n->ops.load(n->place, count, &n->array[at]));
+    if (!stream)
+        GW_TRY(zero_around(n, at, count));
+    for (int i = 0; i < n->plan->n_steps; i++) {
+        GW_TRY(run_step(n, i, count));
+        if (!stream)
+            GW_TRY(zero_around(n, n->plan->step[i].out, count));
     }
-    return GW_OK;
+    for (int i = 0; i < n->info.n_outputs; i++) {
+        const gw_netvalue *o = &n->plan->output[i];
+        GW_TRY(n->ops.give(n->place, count, i, operand(n, o->buffer, stream ? 0 : (int32_t)o->first)));
+    }
+    return stream ? n->ops.keep(n->place, count, n->past, n->n_past) : GW_OK;
 }
 
-/* ---- Out ---- */
-
-static void take_output(const gw_net *n, int i, uint32_t count, float *y)
+static int pass(gw_net *n, const gw_place_call *call)
 {
-    const gw_netvalue *o = &n->plan->output[i];
-    const gw_net_output *about = &n->output[i];
-    const size_t channels = about->channels, columns = about->columns;
-    const size_t first = n->mode == GW_NET_WINDOW ? o->first : 0;
-    for (size_t w = 0; w < count; w++, y += channels * columns) {
-        const float *from = n->column0[o->buffer] + w * n->step[o->buffer] + first * channels;
-        if (about->channels_last || channels == 1 || columns == 1) {
-            memcpy(y, from, channels * columns * sizeof *y);
-            continue;
-        }
-        for (size_t c = 0; c < channels; c++)
-            for (size_t k = 0; k < columns; k++)
-                y[c * columns + k] = from[k * channels + c];
-    }
+    bool known = false;
+    GW_TRY(n->ops.begin(n->place, call, &known));
+    return n->ops.end(n->place, known ? GW_OK : run_pass(n, call->windows));
 }
 
-/* The last columns become the past of the next step. */
-static void keep_past(gw_net *n)
+int gw_net_record(gw_net *n)
 {
-    for (int i = 0; i < n->plan->n_buffers; i++) {
-        const gw_netbuffer *b = &n->plan->buffer[i];
-        const size_t past = (size_t)b->before * b->channels, fresh = (size_t)b->columns * b->channels;
-        for (size_t w = 0; w < n->info.batch && past && fresh; w++) {
-            float *start = n->column0[i] + w * n->step[i] - past;
-            memmove(start, start + fresh, past * sizeof *start);
-        }
-    }
+    return pass(n, &(gw_place_call){.count = n->info.batch, .windows = n->info.batch});
 }
 
 int gw_net_run(gw_net *n, const gw_net_in *in, float *const *out)
@@ -187,36 +134,47 @@ int gw_net_run(gw_net *n, const gw_net_in *in, float *const *out)
     if (merged != (in->features != NULL))
         return gw_fail(GW_EBUG, "a network %s",
                        merged ? "of features was given samples" : "was given features");
+    if (windows % n->plan->members != 0)
+        return gw_fail(GW_EBUG, "%u windows were given to the trunk of %u detectors in turn", windows,
+                       n->plan->members);
     if (stream && windows != n->info.batch)
         return gw_fail(GW_EBUG, "%u streams were given to a network opened for %u", windows, n->info.batch);
     for (uint32_t first = 0; first < windows; first += n->info.batch) {
-        const uint32_t count = windows - first < n->info.batch ? windows - first : n->info.batch;
-        load_input(n, in, first, count);
-        GW_TRY(run_steps(n, count));
+        const uint32_t left = windows - first, count = left < n->info.batch ? left : n->info.batch;
         for (int i = 0; i < n->info.n_outputs; i++)
-            if (out[i])
-                take_output(n, i, count,
-                            out[i] + (size_t)first * n->output[i].channels * n->output[i].columns);
+            n->out[i] = out[i] ? out[i] + (size_t)first * n->output[i].channels * n->output[i].columns : NULL;
+        GW_TRY(
+            pass(n, &(gw_place_call){
+                        .count = count,
+                        .windows = n->whole ? n->info.batch : count,
+                        .x = in->x ? in->x + first * in->window_stride : NULL,
+                        .channel_stride = in->channel_stride,
+                        .window_stride = in->window_stride,
+                        .channel = in->channel ? in->channel + (size_t)first * n->info.n_channels : NULL,
+                        .features = in->features ? in->features + (size_t)first * n->plan->n_detectors : NULL,
+                        .out = n->out}));
     }
-    if (stream)
-        keep_past(n);
     return GW_OK;
+}
+
+int gw_net_wait(gw_net *n)
+{
+    return n->ops.wait(n->place);
 }
 
 /* ---- The past ---- */
 
 void gw_net_reset(gw_net *n)
 {
-    memset(n->memory, 0, n->memory_floats * sizeof *n->memory);
+    (void)n->ops.zero(n->place, 1, (gw_place_array){n->memory, 0}, n->memory_floats, 0, 0);
 }
 
 void gw_net_reset_stream(gw_net *n, uint32_t stream)
 {
-    for (int i = 0; i < n->plan->n_buffers; i++) {
-        const gw_netbuffer *b = &n->plan->buffer[i];
-        if (b->before && n->step[i])
-            memset(n->column0[i] + stream * n->step[i] - (size_t)b->before * b->channels, 0,
-                   (size_t)b->before * b->channels * sizeof *n->memory);
+    for (int i = 0; i < n->n_past; i++) {
+        const gw_place_past *b = &n->past[i];
+        (void)n->ops.zero(n->place, 1, (gw_place_array){b->start.x + stream * b->start.step, 0}, b->past, 0,
+                          0);
     }
 }
 
@@ -227,37 +185,22 @@ typedef struct state_head {
 size_t gw_net_state_bytes(const gw_net *n)
 {
     size_t floats = 0;
-    for (int i = 0; i < n->plan->n_buffers; i++)
-        if (n->mode == GW_NET_STREAM && n->step[i])
-            floats += (size_t)n->plan->buffer[i].before * n->plan->buffer[i].channels;
+    for (int i = 0; i < n->n_past; i++)
+        floats += n->past[i].past;
     return sizeof(state_head) + floats * n->info.batch * sizeof(float);
 }
 
-/* Every stream's columns of the past, to `to` or from `from`. */
-static void move_past(const gw_net *n, unsigned char *to, const unsigned char *from)
-{
-    for (int i = 0; i < n->plan->n_buffers; i++) {
-        const gw_netbuffer *b = &n->plan->buffer[i];
-        const size_t bytes = (size_t)b->before * b->channels * sizeof(float);
-        for (size_t w = 0; w < n->info.batch && n->step[i] && bytes; w++) {
-            float *past = n->column0[i] + w * n->step[i] - (size_t)b->before * b->channels;
-            if (to) {
-                memcpy(to, past, bytes);
-                to += bytes;
-            } else {
-                memcpy(past, from, bytes);
-                from += bytes;
-            }
-        }
-    }
-}
-
-void gw_net_state_save(const gw_net *n, void *to)
+int gw_net_state_save(const gw_net *n, void *to)
 {
     const state_head head = {n->mark, gw_net_state_bytes(n)};
     memcpy(to, &head, sizeof head);
-    if (n->mode == GW_NET_STREAM)
-        move_past(n, (unsigned char *)to + sizeof head, NULL);
+    float *past = (float *)((char *)to + sizeof head);
+    for (int i = 0; i < n->n_past; i++) {
+        const gw_place_past *b = &n->past[i];
+        GW_TRY(n->ops.move(n->place, past, b->past, b->start.x, b->start.step, b->past, n->info.batch));
+        past += b->past * n->info.batch;
+    }
+    return GW_OK;
 }
 
 int gw_net_state_load(gw_net *n, const void *from, size_t bytes)
@@ -271,6 +214,11 @@ int gw_net_state_load(gw_net *n, const void *from, size_t bytes)
                        "the saved state of %zu bytes is not of this network with this hop and batch (%zu "
                        "bytes); start without it",
                        bytes, gw_net_state_bytes(n));
-    move_past(n, NULL, (const unsigned char *)from + sizeof head);
+    const float *past = (const float *)((const char *)from + sizeof head);
+    for (int i = 0; i < n->n_past; i++) {
+        const gw_place_past *b = &n->past[i];
+        GW_TRY(n->ops.move(n->place, b->start.x, b->start.step, past, b->past, b->past, n->info.batch));
+        past += b->past * n->info.batch;
+    }
     return GW_OK;
 }

@@ -228,9 +228,55 @@ bool gw_netplan_uses(const gw_netplan *p, int buffer)
     return used;
 }
 
+static uint64_t mix(uint64_t sum, const void *data, size_t bytes)
+{
+    const unsigned char *c = data;
+    for (size_t i = 0; i < bytes; i++)
+        sum = (sum ^ c[i]) * 0x100000001b3u; /* FNV-1a */
+    return sum;
+}
+
+static uint64_t mix_step(const gw_netplan *p, const gw_netstep *s, uint64_t sum)
+{
+    const uint32_t shape[] = {
+        s->kind,          (uint32_t)s->in, (uint32_t)s->in2, (uint32_t)s->out, s->columns,  (uint32_t)s->at,
+        (uint32_t)s->at2, s->act.kind,     s->groups,        s->kernel,        s->stride,   s->dilation,
+        s->phases,        s->taps,         s->pad,           s->transposed,    s->join,     s->one_column,
+        s->span,          s->tail,         s->mean,          s->count_padding, s->pad_left, s->in_columns,
+        s->from,          s->to,           s->channels,      s->only};
+    const float real[] = {s->act.a, s->act.b, s->epsilon};
+    const size_t out = p->buffer[s->out].channels, in = p->buffer[s->in].channels;
+    sum = mix(mix(sum, shape, sizeof shape), real, sizeof real);
+    if (s->weight)
+        sum = mix(sum, s->weight,
+                  (s->kind == GW_STEP_CONV ? out * (in / s->groups) * s->taps : out) * sizeof *s->weight);
+    return s->bias ? mix(sum, s->bias, out * sizeof *s->bias) : sum;
+}
+
+uint64_t gw_netplan_mark(const gw_netplan *p)
+{
+    const uint32_t shape[] = {(uint32_t)p->input, p->window_samples, p->frame_samples, p->input_first,
+                              p->n_detectors,     p->summed,         p->members};
+    uint64_t sum = mix(0xcbf29ce484222325u, shape, sizeof shape);
+    for (int i = 0; i < p->n_buffers; i++) {
+        const gw_netbuffer *b = &p->buffer[i];
+        const uint32_t size[] = {b->channels, b->columns, b->before, b->after};
+        if (gw_netplan_uses(p, i))
+            sum = mix(sum, size, sizeof size);
+    }
+    for (int i = 0; i < p->n_steps; i++)
+        sum = mix_step(p, &p->step[i], sum);
+    for (int i = 0; i < p->n_outputs; i++) {
+        const gw_netvalue *o = &p->output[i];
+        const uint32_t size[] = {(uint32_t)o->buffer, o->first, o->columns};
+        sum = mix(mix(sum, size, sizeof size), o->name, strlen(o->name) + 1);
+    }
+    return sum;
+}
+
 double gw_netstep_flop(const gw_netplan *p, const gw_netstep *s)
 {
-    const double out = (double)s->columns * p->buffer[s->out].channels;
+    const double out = (double)s->columns * p->buffer[s->out].channels / (s->only ? p->members : 1);
     switch (s->kind) {
     case GW_STEP_CONV: /* transposed: each input column meets each tap once, whatever zeros the phases add */
         return s->transposed ? 2 * out * p->buffer[s->in].channels * s->taps
@@ -243,6 +289,8 @@ double gw_netstep_flop(const gw_netplan *p, const gw_netstep *s)
         return out * 5;
     case GW_STEP_COPY:
         return 0;
+    case GW_STEP_MEET: /* the other detectors', the bias, a residual */
+        return out * (p->n_detectors + (s->in2 >= 0));
     case GW_STEP_JOIN:
     case GW_STEP_ACT:
         break;
@@ -289,8 +337,12 @@ void gw_netstep_text(const gw_netplan *p, const gw_netstep *s, char *text, size_
     case GW_STEP_COPY:
         snprintf(what, sizeof what, "copy");
         break;
+    case GW_STEP_MEET:
+        snprintf(what, sizeof what, "parts of %u detectors", p->n_detectors);
+        break;
     }
-    const bool sum = s->in2 >= 0 && (s->kind == GW_STEP_CONV || s->kind == GW_STEP_NORM);
+    const bool sum =
+        s->in2 >= 0 && (s->kind == GW_STEP_CONV || s->kind == GW_STEP_NORM || s->kind == GW_STEP_MEET);
     snprintf(text, n, "%s%s%s", what, sum ? ", sum" : "", act_text[s->act.kind]);
 }
 
@@ -317,7 +369,7 @@ static int build(gw_build *b)
                        MAX_STEPS);
     b->p->step = gw_plan_take(b->p, most, sizeof *b->p->step);
     b->p->buffer = gw_plan_take(b->p, most, sizeof *b->p->buffer);
-    b->p->n_detectors = 1;
+    b->p->n_detectors = b->p->members = 1;
     if (!b->p->step || !b->p->buffer)
         return GW_ENOMEM;
     GW_TRY(plan_input(b));

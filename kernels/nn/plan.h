@@ -48,11 +48,13 @@ typedef enum gw_netstep_kind {
     GW_STEP_MEAN,
     GW_STEP_POOL,
     GW_STEP_NORM,
-    GW_STEP_COPY
+    GW_STEP_COPY,
+    GW_STEP_MEET /* out = act(bias + in[.. from .. from + channels] + in2): see plan_split.c */
 } gw_netstep_kind;
 
 typedef struct gw_netstep {
     gw_netstep_kind kind;
+    uint32_t only;    /* 0: all windows; else only windows w with w % members == only - 1 (conv, norm) */
     const char *node; /* for messages */
     const char *why;  /* NULL, or why it cannot stream */
     int in, in2, out; /* buffers; in2: the other operand or a residual, or -1 */
@@ -60,7 +62,8 @@ typedef struct gw_netstep {
     uint32_t columns; /* to write; with phases, so many times `phases` */
     gw_act act;
     uint64_t parameters;
-    /* conv: weight [out][in / groups][taps], bias [out]. norm: groups, epsilon, weight and bias [channels] */
+    /* conv: weight [out][in / groups][taps], bias [out]. norm: groups, epsilon, weight and bias [channels].
+     * meet: bias [out]. */
     uint32_t groups, kernel, stride, dilation;
     float *weight, *bias, epsilon;
     bool transposed; /* then: its stride, its kernel and its left padding in ONNX's words */
@@ -70,7 +73,7 @@ typedef struct gw_netstep {
     uint32_t span, tail;           /* mean: columns; and how many come after them in the window */
     bool mean, count_padding;      /* pool */
     uint32_t pad_left, in_columns; /* pool, window: columns that are not there; columns that are */
-    uint32_t from, to, channels;   /* copy: channels from .. of in become to .. of out */
+    uint32_t from, to, channels;   /* copy, meet: channels from .. of in become to .. of out (meet: all) */
 } gw_netstep;
 
 typedef struct gw_netvalue { /* an output: columns first .. of a buffer */
@@ -90,7 +93,10 @@ typedef struct gw_netplan {
     int input; /* a buffer */
     uint32_t window_samples;
     uint32_t frame_samples; /* stream: the least hop */
-    uint32_t n_detectors;   /* merged part: whose features side by side are its input; else 1 */
+    uint32_t input_first;   /* window: the input buffer begins at this column of what comes in */
+    uint32_t n_detectors;   /* merged part: whose features together are its input; else 1 */
+    bool summed;            /* ... their sum; else side by side */
+    uint32_t members;       /* trunk of all: the detectors, whose windows take turns; else 1 */
     uint64_t parameters;
     double flop;           /* of a window, or of a hop */
     void *owned, *weights; /* memory of all sorts; of the convolutions' weights */
@@ -98,8 +104,14 @@ typedef struct gw_netplan {
 
 /* The plan of one window. GW_ENOTSUP names all that stands in the way. Keeps nothing of m. */
 int gw_netplan_window(gw_netplan **p, const gw_onnx *m);
-/* Leaves the early steps of one detector, or the rest (plan_cut.c). GW_ENOTSUP when they cannot be cut. */
+/* Leaves the early steps of one detector, or the rest (plan_cut.c, plan_split.c). GW_ENOTSUP when they
+ * cannot be cut. */
 int gw_netplan_cut(gw_netplan *p, const char *path, gw_net_part part, uint32_t detector);
+/* For gw_netplan_cut: turns the convolutions that mix the detectors first into a part for each detector and
+ * what is left of them, where that can be done, and sets `summed` (plan_split.c). */
+int gw_netplan_split(gw_netplan *p, uint32_t detectors);
+/* Leaves out what no output of a window depends on (plan_trim.c). Not before gw_netplan_check_stream. */
+int gw_netplan_trim(gw_netplan *p);
 /* Is the buffer the input, or written by a step? */
 bool gw_netplan_uses(const gw_netplan *p, int buffer);
 /* Fills in every `why`; returns how many there are (plan_stream.c). */
@@ -107,6 +119,8 @@ int gw_netplan_check_stream(gw_netplan *p);
 /* Turns it into the plan of a stream of hops, or GW_ENOTSUP / GW_ERANGE with the reasons. 0 = least hop. */
 int gw_netplan_stream(gw_netplan *p, const char *path, uint32_t hop_samples);
 void gw_netplan_free(gw_netplan **p);
+/* A number for all that decides what it computes. Before the weights are dropped. */
+uint64_t gw_netplan_mark(const gw_netplan *p);
 
 /* Kernel size and `at` of a transposed convolution for an origin; at0: `at` of its input's column 0. */
 void gw_netstep_phases(const gw_netstep *s, uint32_t origin, int32_t at0, uint32_t *kernel, int32_t *at);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Bulk whitening by its definition, in double: direct sums, a Hann window in time, a sort for the median.
  * Written to be read; a second of one channel takes a good part of a second. */
-#include "kernels/bulk.h"
+#include "kernels/bulk_shared.h"
 #include "kernels/spectrum.h"
 
 #include <math.h>
@@ -28,8 +28,10 @@ typedef struct ref_state {
     int64_t next;       /* the sample expected next; INT64_MIN: any */
     int64_t past_from;  /* first sample since the last hole */
     int64_t clean_from; /* first one that may be in a segment */
+    int64_t opens;      /* the gate: gw_bulk_settle */
     uint32_t averaged;  /* segments or medians in the PSD */
     uint32_t collected; /* segments waiting for their median */
+    float scale;        /* of the last good hop; 0: there was none */
     double data[];      /* past, PSD, rows of powers */
 } ref_state;
 
@@ -126,7 +128,7 @@ static void memory_destroy(void **m)
 static void past_clear(const gw_bulk *b, void *state)
 {
     ref_state *s = state;
-    s->next = INT64_MIN;
+    s->next = s->opens = INT64_MIN;
     memset(past_of(s), 0, b->past * sizeof(double));
 }
 
@@ -206,31 +208,26 @@ static void enter(gw_bulk_scratch *w, ref_state *s)
         psd_of(b, s)[k] += weight * (w->power[k] - psd_of(b, s)[k]);
 }
 
-static void step_one(gw_bulk_scratch *w, int64_t sample0, gw_bulk_channel *c, const float *x, float *y)
+/* What is known of x[hop] before it is filtered. */
+static void examine(const gw_bulk *b, const ref_state *s, gw_bulk_channel *c, const float *x)
+{
+    float low = x[0], high = x[0];
+    bool finite = true;
+    for (uint32_t j = 0; j < b->shape.hop; j++) {
+        low = x[j] < low ? x[j] : low;
+        high = x[j] > high ? x[j] : high;
+        finite &= isfinite(x[j]) != 0;
+    }
+    gw_bulk_examine(&b->shape, c, x, s->scale, low, high, finite, true);
+}
+
+/* y[n_out] of the samples in w->x. */
+static void filter(gw_bulk_scratch *w, gw_bulk_channel *c, float *y)
 {
     const gw_bulk *b = w->b;
-    const gw_bulk_shape *shape = &b->shape;
-    const uint32_t past = b->past, hop = shape->hop, n_out = hop / shape->decimate;
-    ref_state *s = c->state;
-    if (s->next != sample0) {
-        past_clear(b, s);
-        s->past_from = s->clean_from = sample0;
-    }
-    s->next = sample0 + hop;
-
-    memcpy(w->x, past_of(s), past * sizeof *w->x);
-    c->finite = true;
-    c->entered = false;
-    c->peak = 0;
-    c->low = c->high = x[0];
-    for (uint32_t j = 0; j < hop; j++) {
-        w->x[past + j] = (double)x[j] * (double)c->scale;
-        c->finite &= fabs(w->x[past + j]) <= (double)GW_BULK_LIMIT;
-        c->low = x[j] < c->low ? x[j] : c->low;
-        c->high = x[j] > c->high ? x[j] : c->high;
-    }
-    for (uint32_t j = 0; c->finite && c->response && j < n_out; j++) {
-        const uint32_t at = past + j * shape->decimate;
+    const uint32_t n_out = b->shape.hop / b->shape.decimate;
+    for (uint32_t j = 0; j < n_out; j++) {
+        const uint32_t at = b->past + j * b->shape.decimate;
         double v = filtered(b, c->response, w->x, at);
         if (c->fading) {
             const double old = filtered(b, c->fading, w->x, at), rise = sin(M_PI / 2 * j / n_out);
@@ -240,27 +237,66 @@ static void step_one(gw_bulk_scratch *w, int64_t sample0, gw_bulk_channel *c, co
         c->finite &= isfinite(y[j]) != 0;
         c->peak = fmaxf(c->peak, fabsf(y[j]));
     }
-    if (!c->finite) {
-        if (c->response)
-            memset(y, 0, n_out * sizeof *y);
-        c->peak = 0;
-        c->whole = false;
-        past_clear(b, s);
+    if (!c->finite)
+        c->health = GW_BULK_NAN;
+}
+
+/* The segments that end in the hop that w->x holds. */
+static void take_segments(gw_bulk_scratch *w, ref_state *s, gw_bulk_channel *c, int64_t sample0)
+{
+    const gw_bulk *b = w->b;
+    const int64_t half = b->shape.segment / 2;
+    for (int64_t end = (sample0 / half + 1) * half; end <= s->next; end += half)
+        if (s->clean_from <= end - 2 * half) {
+            segment_power(w, w->x + (b->past + (end - sample0) - 2 * half));
+            enter(w, s);
+            c->entered = true;
+        }
+}
+
+static void step_one(gw_bulk_scratch *w, int64_t sample0, gw_bulk_channel *c, const float *x, float *y)
+{
+    const gw_bulk *b = w->b;
+    const gw_bulk_shape *shape = &b->shape;
+    const uint32_t past = b->past, hop = shape->hop;
+    ref_state *s = c->state;
+    if (!s) {
+        gw_bulk_absent(shape, y);
         return;
     }
-    c->whole = s->past_from <= sample0 - (int64_t)(shape->n_taps - 1);
-    if (shape->gate > 0 && c->peak > shape->gate)
-        s->clean_from = s->next;
-    if (shape->segment) {
-        const int64_t half = shape->segment / 2;
-        for (int64_t end = (sample0 / half + 1) * half; end <= s->next; end += half)
-            if (s->clean_from <= end - 2 * half) {
-                segment_power(w, w->x + (past + (end - sample0) - 2 * half));
-                enter(w, s);
-                c->entered = true;
-            }
+    if (c->forget == GW_BULK_FORGET_ALL)
+        state_clear(b, s);
+    else if (c->forget == GW_BULK_FORGET_PAST)
+        past_clear(b, s);
+    if (s->next != sample0) {
+        past_clear(b, s);
+        s->past_from = s->clean_from = sample0;
     }
-    memcpy(past_of(s), w->x + hop, past * sizeof *w->x);
+    s->next = sample0 + hop;
+
+    examine(b, s, c, x);
+    c->whole = c->entered = false;
+    c->peak = 0;
+    if (c->health == GW_BULK_GOOD) {
+        memcpy(w->x, past_of(s), past * sizeof *w->x);
+        for (uint32_t j = 0; j < hop; j++)
+            w->x[past + j] = (double)x[j] * (double)c->scale;
+        if (c->response)
+            filter(w, c, y);
+    }
+    if (c->health == GW_BULK_GOOD) {
+        s->scale = c->scale;
+        c->whole = s->past_from <= sample0 - (int64_t)(shape->n_taps - 1);
+        if (shape->gate > 0 && c->peak > shape->gate)
+            s->clean_from = s->next;
+        if (shape->segment)
+            take_segments(w, s, c, sample0);
+        memcpy(past_of(s), w->x + hop, past * sizeof *w->x);
+    } else {
+        c->peak = 0;
+        past_clear(b, s);
+    }
+    gw_bulk_settle(shape, c, sample0, y, &s->opens);
 }
 
 static void step(gw_bulk_scratch *w, int64_t sample0, gw_bulk_channel *channel, uint32_t n, const float *x,
@@ -275,23 +311,31 @@ static uint32_t psd_get(const gw_bulk *b, const void *state, float *psd)
     ref_state *s = (ref_state *)(uintptr_t)state; /* read only */
     for (uint32_t k = 0; s->averaged && k < b->info.psd_bins; k++)
         psd[k] = (float)psd_of(b, s)[k];
-    const uint64_t segments = (uint64_t)s->averaged * (b->shape.median_of ? b->shape.median_of : 1);
-    return segments < UINT32_MAX ? (uint32_t)segments : UINT32_MAX;
+    return gw_bulk_segments(&b->shape, s->averaged);
 }
 
 static void psd_set(const gw_bulk *b, void *state, const float *psd, uint32_t segments)
 {
     ref_state *s = state;
-    const uint32_t each = b->shape.median_of ? b->shape.median_of : 1;
     s->collected = 0;
-    s->averaged = segments < each ? segments > 0 : segments / each;
+    s->averaged = gw_bulk_averages(&b->shape, segments);
     for (uint32_t k = 0; s->averaged && k < b->info.psd_bins; k++)
         psd_of(b, s)[k] = (double)psd[k];
 }
 
 void gw_bulk_ref(gw_bulk_ops *ops)
 {
-    *ops = (gw_bulk_ops){bulk_new,   bulk_destroy,   info,        scratch_new, scratch_destroy,
-                         memory_new, memory_destroy, state_clear, past_clear,  prepare,
-                         step,       psd_get,        psd_set};
+    *ops = (gw_bulk_ops){.bulk_new = bulk_new,
+                         .bulk_destroy = bulk_destroy,
+                         .info = info,
+                         .scratch_new = scratch_new,
+                         .scratch_destroy = scratch_destroy,
+                         .memory_new = memory_new,
+                         .memory_destroy = memory_destroy,
+                         .state_clear = state_clear,
+                         .past_clear = past_clear,
+                         .prepare = prepare,
+                         .step = step,
+                         .psd_get = psd_get,
+                         .psd_set = psd_set};
 }

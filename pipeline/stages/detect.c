@@ -55,7 +55,6 @@ typedef struct detect {
     float **out; /* [the network's outputs]: of these two, the others are not wanted */
     int logit_out, arrival_out;
     uint32_t columns; /* of arrival scores, a frame */
-    float *x;         /* [N][hop] */
     float *logit;     /* [frames] */
     float *arrival;   /* [N][frames * columns] */
     /* running */
@@ -252,11 +251,10 @@ static int open_stage(void *self, gw_env *env)
     gw_onnx_free(&d->onnx);
     GW_TRY(check_net(d));
     GW_TRY(open_cluster(d));
-    d->x = calloc((size_t)N * hop, sizeof *d->x);
     d->logit = calloc(d->frames, sizeof *d->logit);
     d->arrival = calloc((size_t)N * d->frames * (d->columns ? d->columns : 1), sizeof *d->arrival);
     d->out = calloc((size_t)gw_net_get_info(d->net)->n_outputs, sizeof(float *));
-    if (!d->x || !d->logit || !d->arrival || !d->out)
+    if (!d->logit || !d->arrival || !d->out)
         return gw_fail(GW_ENOMEM, "buffers for %" PRIu32 " frames", d->frames);
     d->out[d->logit_out] = d->logit;
     if (d->columns)
@@ -272,11 +270,10 @@ static void close_stage(void *self)
     free_plan(d);
     gw_net_close(&d->net);
     gw_candidate_destroy(&d->cluster);
-    free(d->x);
     free(d->logit);
     free(d->arrival);
     free(d->out);
-    d->x = d->logit = d->arrival = NULL;
+    d->logit = d->arrival = NULL;
     d->out = NULL;
 }
 
@@ -378,9 +375,10 @@ static int step(void *self, const gw_view *in, gw_out *out)
         GW_TRY(forget(d));
     d->next_sample = in[0].sample0 + hop;
     d->due_ns = d->ingest_ns = INT64_MIN;
+    const float *x[N]; /* the network reads the blocks where they lie */
     for (int c = 0; c < N; c++) {
         const gw_view *v = &in[d->order[c]];
-        memcpy(d->x + (size_t)c * hop, v->data, hop * sizeof *d->x);
+        x[c] = v->data;
         dq &= v->dq;
         flags |= v->flags;
         d->due_ns = v->due_ns > d->due_ns ? v->due_ns : d->due_ns;
@@ -390,7 +388,7 @@ static int step(void *self, const gw_view *in, gw_out *out)
         GW_TRY(forget(d));
         return lose(d, in, out, GW_GAP_QUALITY);
     }
-    GW_TRY(gw_net_run(d->net, &(gw_net_in){.x = d->x, .channel_stride = hop}, d->out));
+    GW_TRY(gw_net_run(d->net, &(gw_net_in){.channel = x}, d->out));
 
     /* Frames count once the network has seen a whole window, the statistic once the box is full. */
     const int64_t window = m->window_samples / m->hop_samples, need = window + m->smoothing_frames - 1;

@@ -11,7 +11,10 @@
  * Here hops are put together and handed on; the channels are whiten_bulk_bank.c's. Where a block is a hop,
  * the samples are read where the source wrote them; where a hop takes several blocks, these are held on to
  * until the last has come. A hop that is not whole is lost. A channel that cannot be used is absent, alone.
- */
+ *
+ * Where there is a GPU all this is done there (float32 input; blocks and hops of multiples of 4 samples): a
+ * step enqueues, what came of it is settled in finish, and a hop of several blocks is put together on the
+ * device. */
 #include "pipeline/log.h"
 #include "pipeline/stage.h"
 #include "pipeline/stages/marks.h"
@@ -39,7 +42,8 @@ typedef struct whiten_bulk {
     /* plan */
     gw_spec in; /* borrowed values */
     gw_bank_shape shape;
-    uint32_t half; /* samples that the output lies before the input */
+    uint32_t half;  /* samples that the output lies before the input */
+    bool on_device; /* no block is held then */
     char where[GW_NAME_BYTES], whitening[128];
     /* run */
     gw_kernels kernels;
@@ -53,6 +57,7 @@ typedef struct whiten_bulk {
     uint32_t n_parts;   /* of it */
     int64_t next;       /* the sample that comes next in it */
     bool some_absent, anew, begun;
+    bool under_way;       /* on the device: finish has a hop to settle */
     int64_t end;          /* of the last hop done */
     int64_t said_ns;      /* monotonic: when states were told last */
     bool to_say, was_bad; /* states: something is to be told; some channel was out of order */
@@ -147,6 +152,8 @@ static int plan_psd(whiten_bulk *w, gw_bulk_shape *b)
     const uint64_t a_hop = 256 * (uint64_t)b->hop / b->rate_hz + 1;
     const uint64_t spread = (w->in.n_channels + a_hop - 1) / a_hop, most = w->shape.update_hops / 4 + 1;
     w->shape.first_hops = (uint32_t)(spread < most ? spread : most);
+    b->dead_run = b->rate_hz / 16 < b->hop ? b->rate_hz / 16 : b->hop;
+    b->taper = b->rate_hz / b->decimate / 4;
     return GW_OK;
 }
 
@@ -242,10 +249,24 @@ static gw_psd_shape file_shape(const whiten_bulk *w, const gw_spec *in)
                           .bin_hz = w->bins_hz};
 }
 
+/* Kernels for the device where it can be there, else the host's. */
+static int plan_place(whiten_bulk *w, gw_plan *p)
+{
+    const gw_bulk_shape *b = &w->shape.design.bulk;
+    const bool fits = w->in.dtype == GW_F32 && w->in.block_samples % 4 == 0 && b->hop / b->decimate % 4 == 0;
+    w->on_device = false;
+    if (p->device && fits) {
+        GW_TRY(gw_kernels_init(&w->kernels, GW_KERNELS_CUDA));
+        w->on_device = w->kernels.bulk.enqueue != NULL;
+    }
+    p->on_device = w->on_device;
+    p->in_flight = 1; /* filters and states feed back */
+    return w->on_device ? GW_OK : gw_kernels_init(&w->kernels, GW_KERNELS_CPU);
+}
+
 /* What the kernel says to this shape: memory, and the filter's layout. */
 static int plan_memory(whiten_bulk *w, gw_plan *p)
 {
-    GW_TRY(gw_kernels_init(&w->kernels, GW_KERNELS_CPU)); /* slabs are the host's */
     const gw_bulk_ops *ops = &w->kernels.bulk;
     gw_bulk *bulk;
     if (ops->bulk_new(&bulk, &w->shape.design.bulk) != GW_OK) {
@@ -255,13 +276,15 @@ static int plan_memory(whiten_bulk *w, gw_plan *p)
     }
     const gw_bulk_info info = *ops->info(bulk);
     ops->bulk_destroy(&bulk);
-    size_t channel, thread;
-    gw_bank_bytes(&w->shape, &info, &channel, &thread);
+    gw_bank_memory m;
+    gw_bank_bytes(&w->shape, &info, w->on_device, &m);
     if (w->checkpoint.path[0]) {
         const gw_psd_shape s = file_shape(w, &p->in[0]);
         p->memory_bytes += gw_psd_file_bytes(&s);
     }
-    p->memory_bytes += w->in.n_channels * channel + thread;
+    p->memory_bytes +=
+        w->in.n_channels * m.channel_bytes + (size_t)p->threads * m.thread_bytes + m.rest_bytes;
+    p->device_bytes = w->in.n_channels * m.device_bytes + m.device_rest_bytes;
     char state[24], response[24];
     snprintf(p->note, sizeof p->note,
              "filters of %s; a channel: %s of past and PSD, %s of filter; designs: %" PRIu32 " a hop",
@@ -279,6 +302,7 @@ static int plan(void *self, gw_plan *p)
     snprintf(w->where, sizeof w->where, "%s", p->name);
     GW_TRY(plan_shape(w));
     GW_TRY(name_whitening(w));
+    GW_TRY(plan_place(w, p));
     GW_TRY(plan_memory(w, p));
     const gw_bulk_shape *b = &w->shape.design.bulk;
     p->n_out = 1;
@@ -289,7 +313,7 @@ static int plan(void *self, gw_plan *p)
     out->block_samples = b->hop / b->decimate;
     snprintf(out->unit, sizeof out->unit, "whitened");
     snprintf(out->whitening, sizeof out->whitening, "%s", w->whitening);
-    p->keep_ns[0] = gw_sample_to_ns(b->hop - in->block_samples, in->rate, 0);
+    p->keep_ns[0] = w->on_device ? 0 : gw_sample_to_ns(b->hop - in->block_samples, in->rate, 0);
     p->delay_ns = gw_sample_to_ns(b->hop + w->half, in->rate, 0);
     return GW_OK;
 }
@@ -305,7 +329,8 @@ static int open_stage(void *self, gw_env *env)
     w->presence = calloc((w->in.n_channels + 7) / 8, 1);
     if (!w->part || !w->held || !w->presence)
         return gw_fail(GW_ENOMEM, "bulk whitening of %" PRIu32 " channels", w->in.n_channels);
-    GW_TRY(gw_bank_new(&w->bank, &w->kernels, &w->shape));
+    GW_TRY(gw_bank_new(&w->bank, &w->kernels, &w->shape, w->on_device ? gw_env_device(env) : NULL,
+                       w->on_device ? gw_env_queue(env) : NULL));
     if (!w->checkpoint.path[0])
         return GW_OK;
     const gw_psd_shape s = file_shape(w, &w->in);
@@ -314,7 +339,7 @@ static int open_stage(void *self, gw_env *env)
 
 static void let_go(whiten_bulk *w)
 {
-    for (uint32_t i = 0; w->held && i < w->n_parts; i++)
+    for (uint32_t i = 0; w->held && !w->on_device && i < w->n_parts; i++)
         gw_block_unref(&w->held[i]);
     w->n_parts = 0;
     w->some_absent = false;
@@ -325,13 +350,16 @@ static void say_work(const whiten_bulk *w)
     const gw_bank_work k = gw_bank_worked(w->bank);
     if (!k.filtered)
         return;
+    char cost[64] = "";
+    if (k.filter_ns)
+        snprintf(cost, sizeof cost, " of %.1f us, %.1f %% of the work designs",
+                 (double)k.filter_ns / 1e3 / (double)k.filtered,
+                 100 * (double)k.design_ns / (double)(k.design_ns + k.filter_ns));
     gw_log(GW_LOG_INFO, w->where,
-           "%" PRIu64 " channel-hops of %.1f us; %" PRIu64
-           " filters designed in %.2f ms each, %.1f %% of the work; gated "
-           "%" PRIu64 " times; learnt anew %" PRIu64 " times",
-           k.filtered, (double)k.filter_ns / 1e3 / (double)k.filtered, k.designs,
-           k.designs ? (double)k.design_ns / 1e6 / (double)k.designs : 0,
-           100 * (double)k.design_ns / (double)(k.design_ns + k.filter_ns), k.gated, k.forgotten);
+           "%" PRIu64 " channel-hops%s; %" PRIu64 " filters designed in %.2f ms each; gated %" PRIu64
+           " times; learnt anew %" PRIu64 " times",
+           k.filtered, cost, k.designs, k.designs ? (double)k.design_ns / 1e6 / (double)k.designs : 0,
+           k.gated, k.forgotten);
 }
 
 static void close_stage(void *self)
@@ -342,10 +370,9 @@ static void close_stage(void *self)
         say_work(w);
     if (w->file && w->begun) {
         gw_psd_file_wait(w->file);
-        if (gw_psd_file_begin(w->file)) {
-            gw_bank_save(w->bank, w->file);
+        if ((gw_bank_saving(w->bank) || gw_psd_file_begin(w->file)) &&
+            gw_bank_save(w->bank, w->file) == GW_OK)
             gw_psd_file_save(w->file, gw_sample_to_ns(w->end, w->in.rate, w->in.phase_ns));
-        }
     }
     gw_psd_file_destroy(&w->file);
     gw_bank_destroy(&w->bank);
@@ -431,6 +458,16 @@ static bool saves(const whiten_bulk *w, int64_t sample0)
            gw_psd_file_begin(w->file);
 }
 
+/* What came of the hop that has just been done. */
+static void settle(whiten_bulk *w, gw_out *out)
+{
+    note_states(w);
+    if (gw_bank_count(w->bank)[GW_BANK_GOOD] == 0) {
+        out->n_samples = 0;
+        lose(w, out, w->end, why_silent(w));
+    }
+}
+
 /* The hop that begins at sample0 is whole. */
 static int do_hop(whiten_bulk *w, int64_t sample0, uint32_t flags, gw_out *out)
 {
@@ -451,16 +488,28 @@ static int do_hop(whiten_bulk *w, int64_t sample0, uint32_t flags, gw_out *out)
                              .y_presence = out->presence};
     w->anew = false;
     GW_TRY(gw_bank_step(w->bank, &hop));
-    if (save)
-        gw_psd_file_save(w->file, gw_sample_to_ns(end, w->in.rate, w->in.phase_ns));
-    note_states(w);
-    if (gw_bank_count(w->bank)[GW_BANK_GOOD] == 0) {
-        lose(w, out, end, why_silent(w));
-        return GW_OK;
-    }
     out->n_samples = b->hop / b->decimate;
     out->sample0 = (sample0 - w->half) / b->decimate;
     gw_marks_take(&w->marks, sample0 - w->half, end - w->half, &out->dq, &out->flags);
+    w->under_way = w->on_device;
+    if (w->on_device)
+        return GW_OK;
+    if (save)
+        gw_psd_file_save(w->file, gw_sample_to_ns(end, w->in.rate, w->in.phase_ns));
+    settle(w, out);
+    return GW_OK;
+}
+
+static int finish(void *self, gw_out *out)
+{
+    whiten_bulk *w = self;
+    if (!w->under_way)
+        return GW_OK;
+    w->under_way = false;
+    gw_bank_finish(w->bank, out->presence);
+    if (gw_bank_saved(w->bank))
+        gw_psd_file_save(w->file, gw_sample_to_ns(w->end, w->in.rate, w->in.phase_ns));
+    settle(w, out);
     return GW_OK;
 }
 
@@ -499,6 +548,12 @@ static int step(void *self, const gw_view *in, gw_out *out)
     w->part[w->n_parts] = (gw_bank_part){.data = in->data, .stride = in->stride};
     add_presence(w, in->presence);
     w->next = end;
+    if (w->on_device && w->shape.n_parts > 1)
+        GW_TRY(gw_bank_part_take(w->bank, &w->part[w->n_parts], w->n_parts));
+    if (end % hop != 0 && w->on_device) {
+        w->n_parts++;
+        return GW_OK;
+    }
     if (end % hop != 0) {
         gw_block_ref(in->block);
         w->held[w->n_parts++] = in->block;
@@ -537,6 +592,7 @@ const gw_kind gw_kind_whiten_bulk = {.kind = "whiten_bulk",
                                      .plan = plan,
                                      .open = open_stage,
                                      .step = step,
+                                     .finish = finish,
                                      .gap = gap,
                                      .drain = drain,
                                      .close = close_stage};

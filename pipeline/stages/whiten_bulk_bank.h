@@ -7,7 +7,11 @@
  * A channel learns until its PSD holds `segments_needed`; then its filter is designed, by turns: in hop h
  * those channels that are h modulo the interval of designs, so that every hop has its share. A channel
  * without a usable hop is absent in the output for that hop and until its filter's memory is full again; its
- * PSD and filter stay. */
+ * PSD and filter stay.
+ *
+ * On a device the samples, states and filters lie there, and the host sees what the kernel says of each
+ * channel, and the PSDs of those whose turn it is. A hop is a step, which only enqueues, and a finish; the
+ * next step comes after it, so that filters and states are those of the host. */
 #ifndef GW_WHITEN_BULK_BANK_H
 #define GW_WHITEN_BULK_BANK_H
 
@@ -49,26 +53,40 @@ typedef struct gw_bank_part {
 
 typedef struct gw_bank_hop {
     int64_t sample0;
-    const gw_bank_part *part;
-    const uint8_t *presence; /* NULL = all */
-    bool anew;               /* what came before is of another run: forget the past */
-    gw_psd_file *save;       /* not NULL: each channel's entry is to be filled */
-    float *y;                /* [channel][hop / decimate]: 0 where a channel is absent */
-    uint8_t *y_presence;     /* bits are cleared */
+    const gw_bank_part *part; /* on a device with n_parts > 1: NULL, they were handed over one by one */
+    const uint8_t *presence;  /* NULL = all */
+    bool anew;                /* what came before is of another run: forget the past */
+    gw_psd_file *save;        /* not NULL: each channel's entry is to be filled; on a device, from now on */
+    float *y;                 /* [channel][hop / decimate]: 0 where a channel is absent */
+    uint8_t *y_presence;      /* bits are cleared; on a device only in finish */
 } gw_bank_hop;
 
-/* `k` must outlive it. In open: allocates everything for as many threads as gw_parallel has. */
-int gw_bank_new(gw_bank **b, const gw_kernels *k, const gw_bank_shape *s);
+typedef struct gw_bank_memory {
+    size_t channel_bytes, thread_bytes;                 /* the host's: of a channel, of a thread */
+    size_t device_bytes, device_rest_bytes, rest_bytes; /* a channel's on the device; once, there and here */
+} gw_bank_memory;
+
+/* `k` must outlive it. In open: allocates everything for as many threads as gw_parallel has. `device` and a
+ * queue of it, or NULL: `k` can enqueue on it, samples are GW_F32, and hop / decimate and what a block has
+ * are multiples of 4. */
+int gw_bank_new(gw_bank **b, const gw_kernels *k, const gw_bank_shape *s, const gw_device *device,
+                gw_queue *queue);
 void gw_bank_destroy(gw_bank **b);
-/* Bytes a channel, and a thread. */
-void gw_bank_bytes(const gw_bank_shape *s, const gw_bulk_info *info, size_t *channel, size_t *thread);
+void gw_bank_bytes(const gw_bank_shape *s, const gw_bulk_info *info, bool on_device, gw_bank_memory *m);
 
 /* Every channel goes on from what the file holds. */
 void gw_bank_warm(gw_bank *b, gw_psd_file *f);
-/* What gw_bank_hop.save does, by itself: at the end. */
-void gw_bank_save(gw_bank *b, gw_psd_file *f);
+/* What gw_bank_hop.save does, by itself: at the end. An error is a device's. */
+int gw_bank_save(gw_bank *b, gw_psd_file *f);
 
 int gw_bank_step(gw_bank *b, const gw_bank_hop *h);
+/* On a device. part: block `index` of the hop to come, 0 .. n_parts - 1; enqueues a copy. finish: when what
+ * step has enqueued is done. saved: whether all entries of the `save` of an earlier step are filled; says so
+ * once. */
+int gw_bank_part_take(gw_bank *b, const gw_bank_part *part, uint32_t index);
+void gw_bank_finish(gw_bank *b, uint8_t *y_presence);
+bool gw_bank_saved(gw_bank *b);
+bool gw_bank_saving(const gw_bank *b); /* some are filled */
 /* After the latest hop: how many channels are in each state, whether any changed, and who is in which. */
 const uint32_t *gw_bank_count(const gw_bank *b); /* [GW_BANK_STATES] */
 bool gw_bank_changed(const gw_bank *b);

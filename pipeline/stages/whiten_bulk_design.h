@@ -5,8 +5,7 @@
 #ifndef GW_WHITEN_BULK_DESIGN_H
 #define GW_WHITEN_BULK_DESIGN_H
 
-#include "kernels/bulk.h"
-#include "kernels/spectrum.h"
+#include "kernels/kernels.h"
 
 typedef struct gw_bulk_design_shape {
     gw_bulk_shape bulk;
@@ -16,8 +15,8 @@ typedef struct gw_bulk_design_shape {
 
 typedef struct gw_bulk_designer gw_bulk_designer;
 
-/* `ops` must outlive it. Allocates everything. */
-int gw_bulk_designer_new(gw_bulk_designer **d, const gw_spectrum_ops *ops, const gw_bulk_design_shape *s);
+/* `k` must outlive it. Allocates everything. */
+int gw_bulk_designer_new(gw_bulk_designer **d, const gw_kernels *k, const gw_bulk_design_shape *s);
 void gw_bulk_designer_destroy(gw_bulk_designer **d);
 size_t gw_bulk_designer_bytes(const gw_bulk_design_shape *s); /* roughly */
 

@@ -19,7 +19,9 @@ static const shape shapes[] = {
     {2, 4, 2, 25, 1, 1, 65},  {16, 16, 1, 3, 1, 128, 4}, {130, 67, 1, 3, 2, 1, 19}, {5, 1, 1, 1, 9, 1, 2},
     {4, 6, 2, 4, 4, 1, 100},  {1, 8, 1, 31, 8, 1, 37},   {64, 2, 1, 3, 1, 1, 128},  {1, 8, 1, 16, 4, 1, 130},
     {96, 80, 1, 3, 1, 1, 21}, {21, 48, 1, 7, 1, 1, 40},  {33, 1, 1, 7, 1, 1, 23},   {19, 2, 1, 2, 3, 1, 5},
-    {8, 144, 1, 1, 1, 1, 9},  {37, 37, 37, 4, 2, 3, 12},
+    {8, 144, 1, 1, 1, 1, 9},  {37, 37, 37, 4, 2, 3, 12}, {64, 64, 1, 3, 1, 1, 37},  {21, 21, 1, 7, 1, 1, 43},
+    {16, 32, 1, 7, 2, 1, 18}, {32, 32, 1, 4, 1, 1, 25},  {24, 70, 1, 6, 1, 1, 50},  {16, 32, 1, 8, 4, 1, 31},
+    {48, 40, 1, 5, 2, 1, 29}, {21, 1, 1, 7, 1, 1, 150},  {9, 1, 1, 3, 1, 1, 67},    {300, 20, 1, 3, 1, 1, 11},
 };
 enum { N_SHAPES = sizeof shapes / sizeof *shapes };
 
@@ -125,6 +127,18 @@ static float *run(gw_check *c, const gw_conv_ops *ops, const gw_conv_desc *d, co
     return dense;
 }
 
+/* Outputs that may be made together with output i: the first, and how many (their steps lie `channels`
+ * apart). */
+enum { TOGETHER = 7 };
+
+static size_t neighbours(const gw_conv_desc *d, uint32_t columns, size_t i, size_t *first)
+{
+    const size_t n = i / d->out_channels % columns, reach = d->groups == 1 && d->dilation == 1 ? TOGETHER : 0;
+    const size_t left = n < reach ? n : reach, right = columns - 1 - n < reach ? columns - 1 - n : reach;
+    *first = i - left * d->out_channels;
+    return left + 1 + right;
+}
+
 static void check_shape(gw_check *c, const gw_conv_ops *ref, const gw_conv_ops *cand, const shape *s,
                         gw_check_fill fill, int act, bool residual, bool bias)
 {
@@ -150,17 +164,20 @@ static void check_shape(gw_check *c, const gw_conv_ops *ref, const gw_conv_ops *
     float *got = run(c, cand, &d, &l, w, bias ? b : NULL, src, residual ? r : NULL, gw_check_random(c) & 1);
 
     if (fill >= GW_FILL_FINITE_COUNT) { /* bad samples: they may spoil what they touch and no more */
+        bool *touched = gw_check_buffer(c, n_out * sizeof *touched, 0);
         for (size_t i = 0; i < n_out; i++) {
             const size_t window = i / out, n = i % out / d.out_channels, o = i % d.out_channels;
             const size_t first = o / (d.out_channels / d.groups) * (d.in_channels / d.groups);
             const float *x = src + window * l.src_step + n * d.stride * d.in_channels + first;
-            bool touched = false;
+            touched[i] = false;
             for (size_t q = 0; q < k; q++)
-                touched |= !isfinite(x[q / (d.in_channels / d.groups) * d.dilation * d.in_channels +
-                                       q % (d.in_channels / d.groups)]);
-            if (touched)
-                want[i] = got[i] = 0;
+                touched[i] |= !isfinite(x[q / (d.in_channels / d.groups) * d.dilation * d.in_channels +
+                                          q % (d.in_channels / d.groups)]);
         }
+        for (size_t i = 0, near; i < n_out; i++)
+            for (size_t left = neighbours(&d, l.columns, i, &near); left > 0; left--, near += d.out_channels)
+                if (touched[near])
+                    want[i] = got[i] = 0;
         for (size_t i = 0; i < l.n_src; i++)
             if (!isfinite(src[i]))
                 src[i] = 0;
@@ -178,6 +195,16 @@ static void check_shape(gw_check *c, const gw_conv_ops *ref, const gw_conv_ops *
     gw_conv_desc bare = d;
     bare.act.kind = GW_ACT_NONE;
     float *bound = run(c, ref, &bare, &l, w, bias ? b : NULL, src, residual ? r : NULL, false);
+    if (fill ==
+        GW_FILL_SPIKE) { /* outputs made together share what is large; else there is nothing to gain */
+        for (size_t i = 0; i < n_w; i++)
+            for (size_t q = i / d.kernel * d.kernel; q < (i / d.kernel + 1) * d.kernel; q++)
+                w[i] = fmaxf(w[i], w[q]);
+        const float *shared = run(c, ref, &bare, &l, w, bias ? b : NULL, src, residual ? r : NULL, false);
+        for (size_t i = 0, near; i < n_out; i++)
+            for (size_t left = neighbours(&d, l.columns, i, &near); left > 0; left--, near += d.out_channels)
+                bound[i] = fmaxf(bound[i], shared[near]);
+    }
     for (size_t i = 0; i < n_out; i++)
         bound[i] =
             6e-8f * (8 + sqrtf((float)k)) * bound[i] * (act == GW_ACT_SILU || act == GW_ACT_GELU ? 1.2f : 1) +

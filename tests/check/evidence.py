@@ -39,6 +39,15 @@ def hashes():
     return {p.name: digest(p.relative_to(ROOT).as_posix()) for p in sorted((ROOT / "kernels/cuda").glob("*.cu"))}
 
 
+def networks(path):
+    """Rows of `gwstream model bench`, each network's behind a line with its name."""
+    rows, name = [], {}
+    for line in path.read_text().splitlines() if path.exists() else ():
+        row = json.loads(line)
+        name, rows = (row, rows) if "network" in row else (name, rows + [name | row])
+    return rows
+
+
 def write(path, logs, failed):
     lines = {log.stem: log.read_text(errors="replace").splitlines() for log in sorted(logs.glob("check_*.log"))}
     bench = logs / "bench.json"
@@ -48,7 +57,7 @@ def write(path, logs, failed):
         figures, failed = {"error": f"bench_gpu left no result: {e}"}, True
     out = {"measured": "gpu", "date": datetime.date.today().isoformat(), "agreed": not failed, "evidence": hashes(),
            "checks": {name: [line for line in text if line.startswith(("cuda ", "check_"))] for name, text in lines.items()},
-           "figures": figures}
+           "figures": figures, "networks": networks(logs / "networks.jsonl")}
     path.write_text(json.dumps(out, indent=2) + "\n")
     print("written to", path)
 

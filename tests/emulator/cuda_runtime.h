@@ -4,8 +4,9 @@
  * order shuffled by seed; inside one, each thread is a fiber that runs until a barrier or a warp operation,
  * and who goes on next is drawn as well. So what a missing barrier lets happen does happen, in the result of
  * some seed, and under ThreadSanitizer always (emulator.cc tells it which fibers a barrier has ordered).
- * Copies and streams are synchronous. Device memory is poisoned for the host between calls under
- * AddressSanitizer, so that a host that dereferences a device pointer is seen.
+ * Copies and streams are synchronous, except that a captured stream only notes what a graph is to do. Device
+ * memory is poisoned for the host between calls under AddressSanitizer, so that a host that dereferences a
+ * device pointer is seen.
  *
  * It has what kernels/cuda uses and no more. Breaking a rule of CUDA (a barrier that not all threads reach, a
  * warp operation that misses lanes, too much shared memory) ends the program with a line that says which.
@@ -17,7 +18,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <initializer_list>
+#include <tuple>
 #include <type_traits>
 
 #define GW_EMULATED 1
@@ -75,6 +78,8 @@ extern thread_local gw_emu_place gw_emu_here; /* of the fiber that runs now */
 /* ---- Launches and shared memory: as the macros of kernels/cuda/gpu.cuh ---- */
 void gw_emu_launch(const void *kernel, const char *name, dim3 grid, dim3 block, size_t dyn_shared,
                    void (*body)(void *), void *arg);
+/* Does it now, or, while the stream is captured, each time the graph is launched. */
+void gw_emu_enqueue(struct gw_emu_stream *stream, const std::function<void()> &what);
 /* The block's piece of shared memory that belongs to this line of the source; its own heap block. */
 void *gw_emu_shared(const void *key, size_t bytes);
 void *gw_emu_dyn_shared();
@@ -82,11 +87,16 @@ void *gw_emu_dyn_shared();
 #define GW_LAUNCH(kernel, grid, block, dyn_shared, stream, ...)                                              \
     do {                                                                                                     \
         const auto gw_kernel_ = kernel;                                                                      \
-        (void)(stream);                                                                                      \
-        auto gw_body_ = [=] { gw_kernel_(__VA_ARGS__); };                                                    \
-        gw_emu_launch(                                                                                       \
-            reinterpret_cast<const void *>(gw_kernel_), #kernel, (grid), (block), (dyn_shared),              \
-            [](void *b) { (*static_cast<decltype(gw_body_) *>(b))(); }, &gw_body_);                          \
+        const dim3 gw_grid_ = (grid), gw_block_ = (block);                                                   \
+        const size_t gw_bytes_ = (dyn_shared);                                                               \
+        const auto gw_given_ = std::make_tuple(__VA_ARGS__); /* copied now, as a launch does */              \
+        auto gw_body_ = [=] { std::apply(gw_kernel_, gw_given_); };                                          \
+        gw_emu_enqueue((stream), [=] {                                                                       \
+            auto gw_copy_ = gw_body_;                                                                        \
+            gw_emu_launch(                                                                                   \
+                reinterpret_cast<const void *>(gw_kernel_), #kernel, gw_grid_, gw_block_, gw_bytes_,         \
+                [](void *b) { (*static_cast<decltype(gw_copy_) *>(b))(); }, &gw_copy_);                      \
+        });                                                                                                  \
     } while (0)
 #define GW_SHARED(type, name, n)                                                                             \
     static const char gw_key_##name = 0;                                                                     \
@@ -200,6 +210,7 @@ typedef enum cudaError {
     cudaErrorInvalidValue = 1,
     cudaErrorMemoryAllocation = 2,
     cudaErrorInsufficientDriver = 35,
+    cudaErrorNotReady = 600,
     cudaErrorNotSupported = 801
 } cudaError_t;
 typedef enum cudaMemcpyKind {
@@ -224,13 +235,20 @@ typedef enum cudaDeviceAttr {
 typedef enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize } cudaFuncAttribute;
 typedef struct gw_emu_stream *cudaStream_t;
 typedef struct gw_emu_event *cudaEvent_t;
+typedef struct gw_emu_graph *cudaGraph_t, *cudaGraphExec_t;
+typedef enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 } cudaStreamCaptureMode;
 struct cudaPointerAttributes {
     cudaMemoryType type;
 };
 struct cudaDeviceProp {
     char name[256];
 };
-enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2, cudaHostAllocDefault = 0 };
+enum {
+    cudaStreamNonBlocking = 1,
+    cudaEventBlockingSync = 1,
+    cudaEventDisableTiming = 2,
+    cudaHostAllocDefault = 0
+};
 
 const char *cudaGetErrorString(cudaError_t e);
 cudaError_t cudaGetLastError();
@@ -256,6 +274,15 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned flags);
 cudaError_t cudaEventDestroy(cudaEvent_t e);
 cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s);
 cudaError_t cudaEventSynchronize(cudaEvent_t e);
+cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to);
+cudaError_t cudaEventQuery(cudaEvent_t e);
+cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned flags);
+cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *g);
+cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t *e, cudaGraph_t g, unsigned long long flags);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t e, cudaStream_t s);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t e);
+cudaError_t cudaGraphDestroy(cudaGraph_t g);
 cudaError_t gw_emu_allow_shared(const void *kernel, cudaFuncAttribute a, int bytes);
 cudaError_t gw_emu_occupancy(int *blocks, int threads, size_t shared);
 template <typename T> cudaError_t cudaMalloc(T **p, size_t bytes)

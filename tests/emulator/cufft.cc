@@ -22,7 +22,7 @@ int last_plan;
 
 /* out[0 .. n - 1] = transform of in[0], in[stride], ...; root[i] = exp(+-2 pi i / whole), whole = n * stride.
  */
-void transform(const complex *in, complex *out, unsigned n, size_t stride, const complex *root)
+void dft(const complex *in, complex *out, unsigned n, size_t stride, const complex *root)
 {
     unsigned r = 2;
     while (n > 1 && n % r)
@@ -33,7 +33,7 @@ void transform(const complex *in, complex *out, unsigned n, size_t stride, const
     }
     const unsigned m = n / r;
     for (unsigned j = 0; j < r; j++)
-        transform(in + j * stride, out + j * m, m, stride * r, root);
+        dft(in + j * stride, out + j * m, m, stride * r, root);
     std::vector<complex> z(r);
     for (unsigned k = 0; k < m; k++) {
         for (unsigned j = 0; j < r; j++)
@@ -91,7 +91,7 @@ int forward(int number, float *in, float2 *out)
         for (unsigned i = 0; i < p.batch; i++) {
             for (unsigned j = 0; j < p.n; j++)
                 a[j] = double(in[size_t(i) * p.n + j]);
-            transform(a.data(), b.data(), p.n, 1, w.data());
+            dft(a.data(), b.data(), p.n, 1, w.data());
             for (unsigned k = 0; k <= p.n / 2; k++)
                 out[i * size_t(p.n / 2 + 1) + k] = make_float2(float(b[k].real()), float(b[k].imag()));
         }
@@ -111,7 +111,7 @@ int inverse(int number, float2 *in, float *out)
                 if (k > 0)
                     a[p.n - k] = std::conj(a[k]);
             }
-            transform(a.data(), b.data(), p.n, 1, w.data());
+            dft(a.data(), b.data(), p.n, 1, w.data());
             for (unsigned j = 0; j < p.n; j++)
                 out[size_t(i) * p.n + j] = float(b[j].real());
         }

@@ -50,6 +50,34 @@ static __global__ void atomic_sum(unsigned *sum)
     atomicAdd(&sum[blockIdx.x], threadIdx.x + 1);
 }
 
+/* What is captured is done at each launch of the graph, with the arguments of its own time, and not before.
+ */
+static bool captures()
+{
+    unsigned *x = nullptr, seen[3] = {9, 9, 9};
+    void *p = nullptr;
+    cudaStream_t s = nullptr;
+    cudaGraph_t g = nullptr;
+    cudaGraphExec_t e = nullptr;
+    bool good = cudaMalloc(&p, sizeof *x) == cudaSuccess &&
+                cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking) == cudaSuccess;
+    x = static_cast<unsigned *>(p);
+    good = good && cudaMemsetAsync(x, 0, sizeof *x, s) == cudaSuccess &&
+           cudaStreamBeginCapture(s, cudaStreamCaptureModeThreadLocal) == cudaSuccess;
+    GW_LAUNCH(atomic_sum, 1, 3, 0, s, x); /* 6 */
+    unsigned *const there = x;
+    x = nullptr;
+    good = good && cudaStreamEndCapture(s, &g) == cudaSuccess &&
+           cudaGraphInstantiateWithFlags(&e, g, 0) == cudaSuccess && cudaGraphDestroy(g) == cudaSuccess;
+    for (unsigned &v : seen)
+        good = good && cudaMemcpy(&v, there, sizeof v, cudaMemcpyDeviceToHost) == cudaSuccess &&
+               cudaGraphLaunch(e, s) == cudaSuccess;
+    cudaGraphExecDestroy(e);
+    cudaStreamDestroy(s);
+    cudaFree(there);
+    return good && seen[0] == 0 && seen[1] == 6 && seen[2] == 12;
+}
+
 /* ---- Broken rules ---- */
 
 static __global__ void some_leave(unsigned from)
@@ -173,6 +201,7 @@ int main()
     expect(right(20, [=](unsigned *s) { GW_LAUNCH(tree_sum, BLOCKS, THREADS, shared, nullptr, false, s); }) ==
                0,
            "a missing barrier shows in every one of 20 launches");
+    expect(captures(), "a captured stream");
     for (const broken &b : rules)
         if (!b.by_asan || asan)
             expect(ends(b.run), b.what);

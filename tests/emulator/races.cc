@@ -57,6 +57,7 @@ static bool run_bulk(const gw_bulk_shape &shape)
             x[i] = float(i * 7919 % 1009) - 504;
         x[0] = hop == 3 ? HUGE_VALF : 1;
         channels[1].fading = hop == 4 ? responses : nullptr;
+        channels[2].forget = hop == 1 ? GW_BULK_FORGET_PAST : GW_BULK_KEEP;
         ops.step(w, int64_t(hop) * shape.hop, channels, CHANNELS, x.data(), shape.hop, y.data(),
                  shape.hop / shape.decimate);
     }
@@ -92,16 +93,76 @@ static bool run_layers()
            x[0] == 9; /* 12 taps of 0.5 and the residual 2: 8; normed 0 + 1, and 8 as residual */
 }
 
+/* A pass of a network's calls that are no layer of the table: input, moves, output; once more as it was
+ * recorded. */
+static bool run_place(bool features)
+{
+    enum { CHANNELS = 6, COLUMNS = 40, WINDOWS = 1, STEP = CHANNELS * (COLUMNS + 4) };
+    const gw_place_output form = {CHANNELS, COLUMNS, false};
+    gw_place_shape shape = {};
+    shape.batch = WINDOWS;
+    shape.channels = CHANNELS;
+    shape.columns = COLUMNS;
+    shape.parts = features ? 2 : 0;
+    shape.n_outputs = 1;
+    shape.output = &form;
+    gw_place_ops ops;
+    gw_place *p = nullptr;
+    float *memory = nullptr;
+    gw_place_cuda(&ops);
+    if (ops.open(&p, &shape, &ops.layers) < 0 || ops.floats_new(&memory, 3 * WINDOWS * STEP) < 0)
+        return false;
+    const std::vector<float> x(WINDOWS * CHANNELS * COLUMNS, 1.0f);
+    std::vector<float> y(x.size());
+    float *out[] = {y.data()};
+    const float *part[] = {x.data(), x.data() + 1};
+    gw_place_call call = {};
+    call.count = call.windows = WINDOWS;
+    call.x = x.data();
+    call.channel_stride = COLUMNS;
+    call.window_stride = CHANNELS * COLUMNS;
+    call.features = features ? part : nullptr;
+    call.out = out;
+    gw_place_array a = {memory + 2 * CHANNELS, STEP};
+    const gw_place_array b = {memory + WINDOWS * STEP, STEP}, c = {b.x + WINDOWS * STEP, STEP};
+    const gw_place_past past = {
+        {memory, STEP}, CHANNELS * COLUMNS, 4 * CHANNELS}; /* longer than what is new */
+    int err = GW_OK;
+    for (int run = 0; run < (features ? 1 : 2) && err == GW_OK; run++) {
+        bool known = false;
+        err = ops.begin(p, &call, &known);
+        if (err == GW_OK && !known) {
+            ops.load(p, WINDOWS, &a);
+            ops.join(p, WINDOWS, GW_JOIN_ADD, {GW_ACT_NONE, 0, 0}, COLUMNS, CHANNELS, a, a, false, b); /* 2 */
+            ops.zero(p, WINDOWS, c, 3, 5, 7);
+            ops.copy(p, WINDOWS, COLUMNS, CHANNELS, b, CHANNELS, c, CHANNELS);
+            ops.meet(p, WINDOWS, {GW_ACT_RELU, 0, 0}, COLUMNS, CHANNELS, b.x, c, CHANNELS, a, c); /* 5 */
+            ops.mean(p, WINDOWS, 1, COLUMNS, CHANNELS, c, b);
+            ops.give(p, WINDOWS, 0, c);
+            ops.keep(p, WINDOWS, &past, 1);
+        }
+        if (err == GW_OK)
+            err = ops.end(p, err);
+    }
+    ops.floats_free(&memory);
+    ops.close(&p);
+    return err == GW_OK && y[0] == 5 && y[y.size() - 1] == 5;
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1 && strcmp(argv[1], "--plant") == 0)
         return plant();
-    /* rate, hop, taps, decimate, segment, pool, median of, memory, gate, half */
-    static const gw_bulk_shape shapes[] = {{2048, 2048, 2048, 1, 4096, 1, 0, 4, 0, false}, /* two warps */
-                                           {64, 64, 64, 1, 128, 1, 0, 4, 0, false}, /* one fused kernel */
-                                           {64, 64, 32, 2, 128, 3, 3, 4, 1e9f, true},
-                                           {64, 64, 16, 1, 64, 1, 0, 4, 0, false},   /* segments apart */
-                                           {64, 66, 16, 1, 132, 1, 0, 4, 0, false}}; /* by cuFFT */
+    /* rate, hop, taps, decimate, segment, pool, median of, memory, gate, half, dead run, taper */
+    static const gw_bulk_shape shapes[] = {
+        {2048, 2048, 2048, 1, 4096, 1, 0, 4, 0, false, 0, 0}, /* two warps */
+        {128, 128, 128, 1, 256, 1, 0, 4, 0, false, 64, 16},   /* one fused kernel */
+        {128, 128, 32, 2, 256, 3, 3, 4, 1e9f, true, 16, 0},   /* medians */
+        {64, 64, 16, 1, 64, 1, 0, 4, 0, false, 0, 0},         /* segments apart */
+        {64, 64, 16, 1, 0, 1, 0, 1, 1, false, 64, 16},        /* gated */
+        {64, 64, 256, 1, 128, 1, 0, 4, 0, false, 0, 0},       /* partitions */
+        {64, 64, 600, 2, 256, 1, 0, 4, 1e9f, false, 64, 16},  /* of two lengths */
+        {64, 66, 16, 1, 132, 1, 0, 4, 0, false, 0, 0}};       /* by cuFFT */
     for (const gw_bulk_shape &shape : shapes)
         if (!run_bulk(shape)) {
             printf("hop %u, %u taps: %s\n", shape.hop, shape.n_taps, gw_err_detail());
@@ -109,6 +170,10 @@ int main(int argc, char **argv)
         }
     if (!run_layers()) {
         printf("layers: %s\n", gw_err_detail());
+        return 1;
+    }
+    if (!run_place(false) || !run_place(true)) {
+        printf("a network's passes: %s\n", gw_err_detail());
         return 1;
     }
     printf("ran %zu shapes\n", sizeof shapes / sizeof *shapes);

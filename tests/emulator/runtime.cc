@@ -5,16 +5,33 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <map>
 #include <mutex>
+#include <vector>
 
 extern "C" {
 void __asan_poison_memory_region(const volatile void *p, size_t size) __attribute__((weak));
 void __asan_unpoison_memory_region(const volatile void *p, size_t size) __attribute__((weak));
 }
 
+struct gw_emu_graph {
+    std::vector<std::function<void()>> nodes;
+};
+struct gw_emu_stream {
+    gw_emu_graph *captured; /* NULL: what is enqueued is done at once */
+};
+
 namespace
 {
+
+thread_local int captures = 0; /* streams that this thread captures now */
+
+void no_capture(const char *what)
+{
+    if (captures > 0)
+        gw_emu_die(what);
+}
 
 struct memory {
     std::mutex lock;
@@ -111,6 +128,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int)
 
 cudaError_t cudaMalloc(void **p, size_t bytes)
 {
+    no_capture("cudaMalloc in the middle of a capture");
     if (posix_memalign(p, 256, bytes) != 0)
         return cudaErrorMemoryAllocation;
     memset(*p, 0xff, bytes);
@@ -165,8 +183,25 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *a, const void *p)
     return cudaSuccess;
 }
 
+void gw_emu_enqueue(gw_emu_stream *s, const std::function<void()> &what)
+{
+    if (s && s->captured)
+        s->captured->nodes.push_back(what);
+    else
+        what();
+}
+
+static void copy_rows(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width,
+                      size_t height)
+{
+    const gw_emu_opened memory;
+    for (size_t i = 0; i < height; i++)
+        memmove(static_cast<char *>(to) + i * to_pitch, static_cast<const char *>(from) + i * from_pitch,
+                width);
+}
+
 cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width,
-                              size_t height, cudaMemcpyKind kind, cudaStream_t)
+                              size_t height, cudaMemcpyKind kind, cudaStream_t s)
 {
     const bool to_device = type_of(to) == cudaMemoryTypeDevice,
                from_device = type_of(from) == cudaMemoryTypeDevice;
@@ -176,10 +211,7 @@ cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_
         gw_emu_die("a copy in another direction than it says");
     if (height > 1 && (width > to_pitch || width > from_pitch))
         gw_emu_die("a copy whose rows are wider than their distance");
-    const gw_emu_opened memory;
-    for (size_t i = 0; i < height; i++)
-        memmove(static_cast<char *>(to) + i * to_pitch, static_cast<const char *>(from) + i * from_pitch,
-                width);
+    gw_emu_enqueue(s, [=] { copy_rows(to, to_pitch, from, from_pitch, width, height); });
     return cudaSuccess;
 }
 
@@ -198,36 +230,83 @@ cudaError_t cudaDeviceSynchronize()
     return cudaSuccess;
 }
 
-cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t)
+cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t s)
 {
     if (type_of(p) != cudaMemoryTypeDevice)
         gw_emu_die("cudaMemset of memory that is not the device's");
-    const gw_emu_opened memory;
-    memset(p, value, bytes);
+    gw_emu_enqueue(s, [=] {
+        const gw_emu_opened memory;
+        memset(p, value, bytes);
+    });
     return cudaSuccess;
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned)
 {
-    *s = static_cast<cudaStream_t>(malloc(1));
+    *s = new gw_emu_stream{nullptr};
     return cudaSuccess;
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t s)
 {
-    free(s);
+    delete s;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode)
+{
+    if (!s || s->captured)
+        gw_emu_die("a capture of the default stream, or of one that is captured already");
+    s->captured = new gw_emu_graph();
+    captures++;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *g)
+{
+    if (!s || !s->captured)
+        gw_emu_die("the end of a capture that was not begun");
+    *g = s->captured;
+    s->captured = nullptr;
+    captures--;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t *e, cudaGraph_t g, unsigned long long)
+{
+    *e = new gw_emu_graph(*g);
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t e, cudaStream_t s)
+{
+    for (const auto &node : e->nodes)
+        gw_emu_enqueue(s, node);
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t e)
+{
+    delete e;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t g)
+{
+    delete g;
     return cudaSuccess;
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t)
 {
+    no_capture("a wait in the middle of a capture");
     return cudaSuccess;
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned)
 {
-    *e = static_cast<cudaEvent_t>(malloc(1));
-    return cudaSuccess;
+    *e = static_cast<cudaEvent_t>(calloc(1, sizeof(timespec)));
+    return *e ? cudaSuccess : cudaErrorMemoryAllocation;
 }
 
 cudaError_t cudaEventDestroy(cudaEvent_t e)
@@ -236,12 +315,30 @@ cudaError_t cudaEventDestroy(cudaEvent_t e)
     return cudaSuccess;
 }
 
-cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t)
+cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t)
 {
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, reinterpret_cast<timespec *>(e)); /* whoever else runs here */
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to)
+{
+    const timespec *a = reinterpret_cast<const timespec *>(from), *b = reinterpret_cast<const timespec *>(to);
+    *ms = float(1e3 * double(b->tv_sec - a->tv_sec) + 1e-6 * double(b->tv_nsec - a->tv_nsec));
     return cudaSuccess;
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t)
+{
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventQuery(cudaEvent_t)
+{
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned)
 {
     return cudaSuccess;
 }

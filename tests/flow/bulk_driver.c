@@ -33,7 +33,7 @@ static int run(char **arg)
     uint32_t v[NUMBERS];
     for (int i = 0; i < NUMBERS; i++)
         v[i] = (uint32_t)strtoul(arg[5 + i], NULL, 10);
-    const gw_bulk_shape shape = {v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], 0, v[8] != 0};
+    const gw_bulk_shape shape = {v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], 0, v[8] != 0, 0, 0};
     gw_kernels k;
     GW_TRY(gw_kernels_init(&k, strcmp(arg[1], "ref") == 0 ? GW_KERNELS_REF : GW_KERNELS_CPU));
     const gw_bulk_ops *ops = &k.bulk;

@@ -123,7 +123,7 @@ def check_document(p):
         busy = n["step_ns"] + sum(w["ns"] for w in n["waits"].values())
         if not (n["steps"] > 0 and n["step_max_ns"] <= n["step_ns"] and busy <= 1.3 * doc["uptime_ns"]):
             check(False, f"{n['name']}: steps and waits fit into the time: {n}")
-        if set(n["waits"]) != {"input", "slab", "credit", "due"}:
+        if set(n["waits"]) != {"input", "slab", "credit", "due", "device"}:
             check(False, f"{n['name']}: every cause is there: {n['waits']}")
     check(by_name(doc, "sky")["waits"]["due"]["ns"] > by_name(doc, "sky")["step_ns"], "a paced source waits for its time")
     check(by_name(doc, "keep")["waits"]["input"]["ns"] > 0.5 * doc["uptime_ns"], "a sink waits for its input")

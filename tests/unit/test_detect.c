@@ -109,10 +109,10 @@ int gw_net_find_output(const gw_net *n, const char *name)
 int gw_net_run(gw_net *n, const gw_net_in *in, float *const *out)
 {
     for (uint32_t k = 0; k < n->hop / HOP; k++)
-        out[1][k] = in->x[(k + 1) * HOP - 1];
+        out[1][k] = in->channel[0][(k + 1) * HOP - 1];
     for (uint32_t d = 0; d < 2; d++)
         for (uint32_t j = 0; j < n->hop / COLUMN; j++)
-            out[0][d * (n->hop / COLUMN) + j] = in->x[d * in->channel_stride + j * COLUMN + COLUMN / 2];
+            out[0][d * (n->hop / COLUMN) + j] = in->channel[d][j * COLUMN + COLUMN / 2];
     return GW_OK;
 }
 
