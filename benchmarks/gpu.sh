@@ -47,7 +47,7 @@ run() {
     "$work/bench_gpu" | tee "$work/bench.json" || failed=1
     echo "== networks"
     for net in $nets ${NETS:-}; do
-        for precision in fp32 tf32; do
+        for precision in fp32 tf32 fp16; do
             echo "{\"network\": \"$(basename "$net" .onnx)\", \"precision\": \"$precision\"}"
             "$work/gwstream" model bench "$net" --device cuda --precision "$precision" --json --batch 1,8,32,64,256 || failed=1
         done

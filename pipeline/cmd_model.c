@@ -36,7 +36,8 @@ static const char help[] =
     "      --device D       cpu (default), or cuda: the whole network on the GPU (run, bench; bench: "
     "numbers\n"
     "                       that lie there, inferences a second of wall time)\n"
-    "      --precision P    with --device cuda: fp32 (strict; default), or tf32 by cuDNN where it is there\n"
+    "      --precision P    with --device cuda: tf32 (default), fp16, both by cuDNN where it is\n"
+    "                       there; or fp32 (strict)\n"
     "      --nodes          node by node, even if the network can be planned\n"
     "      --json           a line of JSON for each measurement (bench)\n"
     "  -h, --help           this text\n";
@@ -89,6 +90,18 @@ static int named(const char **list, int *n)
     return GW_OK;
 }
 
+static int read_precision(const char *text, gw_precision *precision)
+{
+    static const char *const words[] = {
+        [GW_PRECISION_TF32] = "tf32", [GW_PRECISION_FP32] = "fp32", [GW_PRECISION_FP16] = "fp16"};
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+        if (strcmp(text, words[i]) == 0) {
+            *precision = (gw_precision)i;
+            return GW_OK;
+        }
+    return gw_fail(GW_EUSAGE, "--precision: '%s' is none of tf32, fp32, fp16", text);
+}
+
 static int option(gw_model_options *o, int c, char **argv)
 {
     char *end;
@@ -110,10 +123,7 @@ static int option(gw_model_options *o, int c, char **argv)
         o->json = true;
         return GW_OK;
     case PRECISION:
-        o->precision = strcmp(optarg, "tf32") == 0 ? GW_PRECISION_TF32 : GW_PRECISION_FP32;
-        return o->precision == GW_PRECISION_TF32 || strcmp(optarg, "fp32") == 0
-                   ? GW_OK
-                   : gw_fail(GW_EUSAGE, "--precision: '%s' is none of fp32, tf32", optarg);
+        return read_precision(optarg, &o->precision);
     case DEVICE:
         o->device = strcmp(optarg, "cuda") == 0;
         return o->device || strcmp(optarg, "cpu") == 0

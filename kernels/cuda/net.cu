@@ -519,7 +519,7 @@ static int tune(gw_place *p, const gw_conv *c, const gw_conv_desc *d, const gw_c
     l.dst_align = alignment(io->dst, io->dst_step);
     if (l.residual && alignment(io->residual, io->residual_step) < l.dst_align)
         l.dst_align = alignment(io->residual, io->residual_step);
-    l.precision = GW_CUDNN_TF32;
+    l.precision = p->s.precision == GW_PRECISION_FP16 ? GW_CUDNN_FP16 : GW_CUDNN_TF32;
     l.rival = rival;
     l.rival_arg = const_cast<gw_conv *>(c);
     tuned *t = static_cast<tuned *>(calloc(1, sizeof *t));

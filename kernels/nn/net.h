@@ -39,7 +39,7 @@ typedef struct gw_net_options {
                        go through a layer at once; 0 = chosen. It changes no result. Trunk of all detectors:
                        counts sets of them */
     bool device;    /* all of it on the GPU; GW_ENOTSUP where there is none */
-    gw_precision precision; /* device; the default is strict float32 */
+    gw_precision precision; /* device */
     void *queue;            /* device: whose work runs in order with the caller's (a CUDA stream), or NULL */
     gw_net *share;          /* NULL, or an open net: layers with the same weights are used, not copied. It may
                                be closed before this one. */

@@ -24,9 +24,10 @@ typedef struct gw_place_output {
     bool channels_last;         /* given as it lies; else as [channel][column] */
 } gw_place_output;
 
-/* Convolutions on a device: strict float32 by our own kernels; or by cuDNN where that is there and faster,
- * inputs of products rounded to 10 bits of mantissa, sums in float32. */
-typedef enum gw_precision { GW_PRECISION_FP32, GW_PRECISION_TF32 } gw_precision;
+/* Convolutions on a device. TF32 and FP16: by cuDNN where that is there and faster than our own, inputs of
+ * products rounded to 10 bits of mantissa (FP16: and their range is half precision's), sums in float32; what
+ * lies in memory is float32. FP32: strict, by our own kernels. */
+typedef enum gw_precision { GW_PRECISION_TF32, GW_PRECISION_FP32, GW_PRECISION_FP16 } gw_precision;
 
 typedef struct gw_place_shape {
     uint32_t batch;                    /* the most windows of a pass */

@@ -232,7 +232,8 @@ static void check_windows(gw_check *c, const gw_kernels *cpu, const gw_kernels *
     make_outputs(c, plain, WINDOWS, got);
     run_net(c, plain, &in, want);
     for (size_t i = 0; i < sizeof batches / sizeof *batches; i++) {
-        gw_net *net = open_net(c, m, gpu, (gw_net_options){.batch = batches[i], .device = true});
+        gw_net *net = open_net(
+            c, m, gpu, (gw_net_options){.batch = batches[i], .device = true, .precision = GW_PRECISION_FP32});
         if (!net)
             break;
         run_net(c, net, &in, i == 0 ? first : got);
@@ -240,13 +241,17 @@ static void check_windows(gw_check *c, const gw_kernels *cpu, const gw_kernels *
         if (i > 0)
             same_bits(c, plain, WINDOWS, first, got, what->windows, "a batch");
         if (i == 2) { /* a pass that is not full, whose layers know only full ones */
-            gw_net *rough = open_net(
-                c, m, gpu, (gw_net_options){.batch = 5, .device = true, .precision = GW_PRECISION_TF32});
-            if (rough) {
-                run_net(c, rough, &in, got);
-                compare(c, plain, WINDOWS, want, got, what->windows, 2e-3, "windows in tf32");
+            const gw_precision precision[] = {GW_PRECISION_TF32, GW_PRECISION_FP16};
+            for (int r = 0; r < 2; r++) {
+                gw_net *rough = open_net(
+                    c, m, gpu, (gw_net_options){.batch = 5, .device = true, .precision = precision[r]});
+                if (rough) {
+                    run_net(c, rough, &in, got);
+                    compare(c, plain, WINDOWS, want, got, what->windows, 2e-3,
+                            r ? "windows in fp16" : "windows in tf32");
+                }
+                gw_net_close(&rough);
             }
-            gw_net_close(&rough);
         }
         if (i == 2) {
             const float *plane[WINDOWS * 64]; /* each channel of each window by itself */
@@ -306,6 +311,7 @@ static void check_stream(gw_check *c, const gw_kernels *cpu, const gw_kernels *g
     const gw_net_options o = {.mode = GW_NET_STREAM, .hop_samples = what->hop, .batch = STREAMS};
     gw_net_options there = o;
     there.device = true;
+    there.precision = GW_PRECISION_FP32;
     gw_onnx *m = read_model(c, what);
     gw_net *a = m ? open_net(c, m, cpu, o) : NULL, *b = a ? open_net(c, m, gpu, there) : NULL,
            *d = b ? open_net(c, m, gpu, there) : NULL;
@@ -359,6 +365,7 @@ static void check_parts(gw_check *c, const gw_kernels *cpu, const gw_kernels *gp
         .mode = GW_NET_STREAM, .part = GW_NET_MERGED, .batch = SLIDES, .hop_samples = what->hop / 16};
     gw_net_options there = o;
     there.device = true;
+    there.precision = GW_PRECISION_FP32;
     gw_onnx *m = read_model(c, what);
     gw_net *a = m ? open_net(c, m, cpu, o) : NULL, *b = a ? open_net(c, m, gpu, there) : NULL;
     if (b) {
