@@ -117,9 +117,9 @@ def sustains(channels, seconds, budget_ms, hop):
             if not well or not r:
                 return False, {"failed": pair.complaint() or "no report"}
             r["cpu"] = {str(n): round(s / duration, 3) for n, s in pair.cpu_s.items()}
-            work = re.search(r"channel-hops of ([\d.]+) us; .* in ([\d.]+) ms each, ([\d.]+) % of the work", pair.log(None)) if FREE else None
+            work = re.search(r"channel-hops of ([\d.]+) us, ([\d.]+) % of the work designs; .* in ([\d.]+) ms each", pair.log(None)) if FREE else None
             if work:
-                r.update(channel_hop_us=float(work.group(1)), design_ms=float(work.group(2)), design_percent=float(work.group(3)))
+                r.update(channel_hop_us=float(work.group(1)), design_percent=float(work.group(2)), design_ms=float(work.group(3)))
     if FREE:  # a warm-up is a hole at the start, and the only one
         whole = r["samples"] + r["gap_samples"] == RATE_HZ * duration and r["gap_samples"] < RATE_HZ * settle_s()
     else:
