@@ -39,7 +39,7 @@ def calm(below=1.5, patience_s=600):
 def save(name, **figures):
     git = lambda *a: subprocess.run(["git", *a], cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout.strip()  # noqa: E731
     out = {"measured": name, "date": datetime.date.today().isoformat(), "commit": git("rev-parse", "HEAD"),
-           "changed_since_commit": bool(git("status", "--porcelain", "--untracked-files=no")),
+           "changed_since_commit": bool(git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results")),
            "machine": {"processor": processor(), "cores": os.cpu_count()},
            "libraries": libraries(), **figures}
     path = ROOT / "benchmarks" / "results" / f"{name}.json"
