@@ -264,7 +264,7 @@ static void check_shape(gw_check *c, const gw_bulk_ops *ref, const gw_bulk_ops *
         for (int h = 0; h < HOPS; h++) /* before the gate */
             most = fmax(most, (double)a.said[h][i].peak);
         for (size_t j = 0; j < n; j++) /* a spike's rounding is spread over its window */
-            at_most[j] = (float)(bound * (6 * sqrt(square) + fabs((double)want[j]) + 0.1 * most) + floor);
+            at_most[j] = (float)(bound * (6 * sqrt(square) + fabs((double)want[j]) + 0.05 * most) + floor);
         gw_check_f32(c, want, got, at_most, n, "hop %u, %u taps, / %u, %s, channel %d", s->hop, s->n_taps,
                      s->decimate, name, i);
         gw_check_that(c, a.segments[i] == b.segments[i],
@@ -289,7 +289,7 @@ static void check_shape(gw_check *c, const gw_bulk_ops *ref, const gw_bulk_ops *
                 u->health == v->health && u->shut == v->shut && u->muted == v->muted &&
                 u->scale == v->scale &&
                 fabs((double)u->peak - (double)v->peak) <=
-                    bound * (6 * sqrt(square) + most + 1e-3 * fabs((double)(u->high * u->scale))) + floor &&
+                    bound * (6 * sqrt(square) + most + 1e-7 * fabs((double)(u->high * u->scale))) + floor &&
                 (!u->finite ||
                  (near((double)u->low, (double)v->low) && near((double)u->high, (double)v->high)));
             if (!alike && said_alike)
