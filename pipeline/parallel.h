@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * The one pool of threads of a process. A stage that has n independent pieces of work hands them over and
- * takes part itself; it goes on when all are done. Two classes: the search's own channels before bulk
- * channels. A worker looks after each bulk piece whether a search call has come, so bulk callers cut their
- * work into pieces of 2 ms or less. The pool sets no floating-point mode: a piece that needs one sets it. */
+ * takes part itself; it goes on when all are done. Two classes, the search's own channels before bulk
+ * channels, each with workers of its own: those of bulk, and for ever any thread that calls for bulk work,
+ * run at a lower priority of the system (nice), so that whatever the search has to do is done first. The pool
+ * sets no floating-point mode: a piece that needs one sets it. */
 #ifndef GW_PARALLEL_H
 #define GW_PARALLEL_H
 

@@ -116,8 +116,9 @@ def check_document(p):
     check(doc["process"]["threads"] == len(tasks) == len(doc["threads"]), f"{len(tasks)} threads as /proc has them")
     names = {t["tid"]: t["name"] for t in doc["threads"]}
     check(all(names.get(n["tid"]) == n["name"][:15] for n in doc["nodes"]), "every node's thread is there by its name")
-    check({"parallel.0", "parallel.1"} <= set(names.values()) and "parallel.2" not in names.values(),
-          "run: {threads: 3} makes two workers")
+    workers = {name for name in names.values() if name.startswith(("search.", "bulk."))}
+    check(workers >= {"search.0", "search.1", "bulk.0", "bulk.1"} and not workers & {"search.2", "bulk.2"},
+          "run: {threads: 3} makes two workers for the search, two for bulk")
 
     for n in doc["nodes"]:
         busy = n["step_ns"] + sum(w["ns"] for w in n["waits"].values())

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -250,22 +251,47 @@ static void test_search_first(void **state)
     assert_int_equal(pthread_create(&heavy, NULL, bulk_caller, &b), 0);
     until_begun(&b, 3); /* the caller and both workers are in bulk pieces */
     assert_int_equal(pthread_create(&quick, NULL, search_caller, &m), 0);
-    while (atomic_load(&m.came) < 1)
-        usleep(100);
-    /* Its caller has begun; each worker is still in its bulk piece. When those three pieces end, a worker
-     * must go to the search: one that went on with bulk would wait for ever, and nobody would come to the
-     * meeting. */
-    call_below(&b, 3);
+    /* The search has workers of its own: one of them comes to the meeting while all of bulk's stay where they
+     * are. */
     pthread_join(quick, &result);
     assert_int_equal((intptr_t)result, GW_OK);
-    until_begun(&b, 6); /* and back to bulk afterwards */
     pthread_mutex_lock(&b.lock);
-    assert_int_equal(b.done, 3);
+    assert_int_equal(b.done, 0);
     pthread_mutex_unlock(&b.lock);
     call_below(&b, 64);
     pthread_join(heavy, &result);
     assert_int_equal((intptr_t)result, GW_OK);
     assert_int_equal(b.done, 64);
+    gw_parallel_stop();
+}
+
+/* The system is told which goes first: at what priority does each thread that does a piece run? */
+static int own_nice(void *arg, size_t i)
+{
+    ((int *)arg)[i] = getpriority(PRIO_PROCESS, 0);
+    usleep(1000); /* so that the others come too */
+    return GW_OK;
+}
+
+static void *call_bulk(void *arg)
+{
+    return (void *)(intptr_t)gw_parallel(GW_BULK, 32, own_nice, arg);
+}
+
+static void test_bulk_steps_back(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    int bulk[32], search[32];
+    const int usual = getpriority(PRIO_PROCESS, 0);
+    assert_int_equal(gw_parallel_start(3), GW_OK);
+    assert_int_equal(pthread_create(&thread, NULL, call_bulk, bulk), 0);
+    pthread_join(thread, NULL);
+    assert_int_equal(gw_parallel(GW_SEARCH, 32, own_nice, search), GW_OK);
+    for (int i = 0; i < 32; i++) {
+        assert_true(bulk[i] > usual || usual >= 10);
+        assert_int_equal(search[i], usual);
+    }
     gw_parallel_stop();
 }
 
@@ -310,7 +336,7 @@ int main(void)
         cmocka_unit_test(test_every_piece_once),     cmocka_unit_test(test_first_error),
         cmocka_unit_test(test_never_nested),         cmocka_unit_test(test_workers_are_numbered),
         cmocka_unit_test(test_many_callers),         cmocka_unit_test(test_search_first),
-        cmocka_unit_test(test_bulk_does_not_starve),
+        cmocka_unit_test(test_bulk_does_not_starve), cmocka_unit_test(test_bulk_steps_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
