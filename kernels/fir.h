@@ -28,4 +28,21 @@ enum { GW_FIR_REACH = 19 };
  * output's Nyquist frequency, and at least 80 dB down from 1.12 of it on, so nothing folds into that band. */
 void gw_fir_lowpass(uint32_t factor, double *h);
 
+/* A filter of small reach, for streams whose content lies below a quarter of the lower of two rates:
+ * GW_FIR_SHORT samples of the lower rate to each side, h[2 * GW_FIR_SHORT * factor + 1], symmetric, sum 1,
+ *   h(t) ~ sinc(t) I0(7.75 sqrt(1 - (t / GW_FIR_SHORT)^2)),   t = k / factor.
+ * Flat to 0.003 dB up to a quarter of the lower rate, 76 dB down from three quarters of it on. Down:
+ * y[m] = sum_k h[k] x[m * factor + k]. Up: h * factor upon x with factor - 1 zeros between its samples, which
+ * passes x itself through at its own instants (gw_fir_phases). */
+enum { GW_FIR_SHORT = 5 };
+void gw_fir_short(uint32_t factor, double *h);
+
+/* Straight lines between samples, for slow streams: h[2 * factor + 1], a triangle of sum 1. */
+void gw_fir_triangle(uint32_t factor, double *h);
+
+/* Interpolation as `factor` filters: those of h[2 * reach * factor + 1] (times factor) that are met at the
+ * offsets 0 .. factor - 1 after a sample. Filter j is at phases + j * 2 * reach and weighs the samples
+ * -reach + 1 .. reach round the one at or before the output. */
+void gw_fir_phases(const double *h, uint32_t reach, uint32_t factor, double *phases);
+
 #endif

@@ -12,7 +12,7 @@ void gw_conv_cpu(gw_conv_ops *ops)
 {
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f")) {
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl")) {
         gw_conv_avx512(ops);
         return;
     }

@@ -3,8 +3,8 @@
  * conv_avx512.c, which differ in LANES, NARROW (lanes for a few output channels), VECS (vectors of output
  * channels in a tile) and the instructions they are compiled for. They end with gw_conv_<name>(); conv.c
  * chooses among them. Here are the convolutions as plain sums; conv_tile.h has their innermost loops,
- * conv_short.h those with fewer multiplications, conv_act.h vectors and activations, conv_plain.h the rest.
- */
+ * conv_short.h those with fewer multiplications, conv_slide.h those with one output channel, conv_act.h
+ * vectors and activations, conv_plain.h the rest. */
 #include "kernels/cpu/conv_table.h"
 
 #include <math.h>
@@ -36,8 +36,8 @@
 #include "kernels/cpu/conv_tile.h"
 
 #include "kernels/cpu/conv_act.h"
+#include "kernels/cpu/conv_plain.h"
 
-enum { BAND = LANES >= 8 ? 8 : 0 }; /* most taps of a band */
 enum { MOST_ROWS = 8, MOST_VECS = 4, FEW_OUTPUTS = LANES > 4 ? 2 : 1, MANY_TAPS = 32, ROWS_AT_ONCE = 4 };
 
 /* ---- Convolution ---- */
@@ -64,7 +64,7 @@ typedef struct shorter {
 
 struct gw_conv {
     gw_conv_desc d;
-    enum { BY_TILE, BY_CHANNEL, BY_ROW, BY_BAND } how;
+    enum { BY_TILE, BY_CHANNEL, BY_ROW, BY_SLIDE } how;
     shorter shorter;
     size_t n_taps;
     uint32_t *tap;
@@ -87,6 +87,12 @@ static void conv_close(gw_conv **out)
     free(c->shorter.bias);
     free(c);
     *out = NULL;
+}
+
+/* Floats of a row of its weights or sums. */
+static inline size_t part_width(const part *p)
+{
+    return (size_t)p->vecs * (p->narrow ? NARROW : LANES);
 }
 
 /* Tiles of nearly equal width for n output channels from number out0 of a group on. */
@@ -128,7 +134,7 @@ static void pack(gw_conv *c, const float *weight)
     float *to = c->weight;
     for (size_t i = 0; i < c->n_parts; i++) {
         part *p = &c->part[i];
-        const size_t width = (size_t)p->vecs * (p->narrow ? NARROW : LANES);
+        const size_t width = part_width(p);
         p->weight = to;
         for (size_t k = 0; k < kernel; k++)
             for (size_t in = 0; in < in_each; in++, to += width)
@@ -149,15 +155,8 @@ static void pack_plain(gw_conv *c, const float *weight)
                     weight[(o * in + i) * kernel + k];
 }
 
-/* One output of a few taps: see run_by_band. [in][BAND] */
-static void pack_band(gw_conv *c, const float *weight)
-{
-    for (size_t i = 0; i < c->d.in_channels; i++)
-        for (size_t k = 0; k < c->d.kernel; k++)
-            c->weight[i * BAND + k] = weight[i * c->d.kernel + k];
-}
-
 #include "kernels/cpu/conv_short.h"
+#include "kernels/cpu/conv_slide.h"
 
 static int conv_open(gw_conv **out, const gw_conv_desc *d, const float *weight, const float *bias)
 {
@@ -171,13 +170,13 @@ static int conv_open(gw_conv **out, const gw_conv_desc *d, const float *weight, 
     c->n_taps = in_each * d->kernel;
     c->how = d->groups > 1 && in_each == 1 && out_each == 1 ? BY_CHANNEL
              : d->out_channels == 1 && d->stride == 1 && d->dilation == 1 && d->kernel > 2 &&
-                     d->kernel <= BAND && in_each >= 8
-                 ? BY_BAND
+                     d->kernel <= SLIDE_TAPS && in_each >= NARROW && in_each <= SLIDE_IN
+                 ? BY_SLIDE
              : d->groups == 1 && d->dilation == 1 && out_each <= FEW_OUTPUTS && c->n_taps >= LANES ? BY_ROW
                                                                                                    : BY_TILE;
-    const size_t widest = c->how == BY_TILE   ? (out_each / LANES + 1) * LANES * d->groups
-                          : c->how == BY_BAND ? BAND
-                                              : d->out_channels;
+    const size_t widest = c->how == BY_TILE    ? (out_each / LANES + 1) * LANES * d->groups
+                          : c->how == BY_SLIDE ? 2
+                                               : d->out_channels;
     c->tap = calloc(c->n_taps, sizeof *c->tap);
     c->part = calloc(d->groups * ((out_each + LANES * VECS - 1) / (LANES * VECS) + 2), sizeof *c->part);
     c->weight = aligned_alloc(64, (widest * c->n_taps * sizeof *c->weight + 63) / 64 * 64);
@@ -198,8 +197,8 @@ static int conv_open(gw_conv **out, const gw_conv_desc *d, const float *weight, 
         divide_all(c);
         pack(c, weight);
         err = short_open(c, weight, bias);
-    } else if (c->how == BY_BAND) {
-        pack_band(c, weight);
+    } else if (c->how == BY_SLIDE) {
+        pack_slide(c, weight);
     } else {
         pack_plain(c, weight);
     }
@@ -330,7 +329,7 @@ static void finish_block(gw_act act, size_t lanes, size_t width, int rows, const
 static void run_part(const gw_conv *c, const part *p, const gw_conv_io *io)
 {
     const int most = p->vecs == VECS || (p->narrow && p->vecs == 2) ? 6 : MOST_ROWS;
-    const size_t width = (size_t)p->vecs * (p->narrow ? NARROW : LANES);
+    const size_t width = part_width(p);
     const size_t fit = BLOCK_FLOATS / width < BLOCK_ROWS ? BLOCK_FLOATS / width : BLOCK_ROWS;
     block at;
     walk w = start(io);
@@ -424,62 +423,14 @@ static void run_by_row(const gw_conv *c, const gw_conv_io *io)
     }
 }
 
-/* One output channel: the products of a column with all taps are a row of BAND sums, its share in as many
- * outputs. Adding up the rows, each a lane further than the one before, gives an output a row; four strands
- * of them at a time, for an addition waits for the one before. */
-static void run_by_band(const gw_conv *c, const gw_conv_io *io)
-{
-#if LANES >= 8
-    enum { STRANDS = 4, STRAND = 16, PIECE = STRANDS * STRAND };
-    typedef float band __attribute__((vector_size(4 * BAND)));
-    const size_t in = c->d.in_channels, last = c->d.kernel - 1;
-    band share[PIECE + BAND] = {{0}}, whole[PIECE];
-    float sum[PIECE + LANES] = {0};
-    for (size_t w = 0; w < io->batch; w++) {
-        for (size_t i0 = 0; i0 < io->columns; i0 += PIECE) {
-            const size_t n = io->columns - i0 < PIECE ? io->columns - i0 : PIECE;
-            const float *src = io->src + w * io->src_step + i0 * in, *row[MOST_ROWS];
-            for (size_t r = 0; r < n + last;) {
-                const size_t left = n + last - r, rows = left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
-                for (size_t k = 0; k < rows; k++)
-                    row[k] = src + (r + k) * in;
-                tile_run8((int)rows, 1, row, c->tap, in, c->weight, (float *)&share[r]);
-                r += rows;
-            }
-            band total[STRANDS] = {{0}};
-            for (size_t i = 0; i < STRAND + last; i++)
-#pragma GCC unroll 4
-                for (size_t s = 0; s < STRANDS; s++) {
-                    total[s] = share[s * STRAND + i] +
-                               __builtin_shufflevector(total[s], (band){0}, 8, 0, 1, 2, 3, 4, 5, 6);
-                    if (i >= last)
-                        whole[s * STRAND + i - last] = total[s];
-                }
-            for (size_t i = 0; i < n; i++)
-                sum[i] = whole[i][last] + c->bias[0];
-            const size_t at = w * io->dst_step + i0;
-            for (size_t i = 0; i < n; i += LANES) {
-                const size_t some = n - i < LANES ? n - i : LANES;
-                vec y = load(sum + i);
-                if (io->residual)
-                    y += load_some(io->residual + w * io->residual_step + i0 + i, some);
-                store_some(io->dst + at + i, activate(c->d.act, y), some);
-            }
-        }
-    }
-#else
-    (void)c, (void)io;
-#endif
-}
-
 static int conv_run(const gw_conv *c, const gw_conv_io *io)
 {
     if (c->how == BY_CHANNEL)
         run_by_channel(c, io);
     else if (c->how == BY_ROW)
         run_by_row(c, io);
-    else if (c->how == BY_BAND)
-        run_by_band(c, io);
+    else if (c->how == BY_SLIDE)
+        run_by_slide(c, io);
     else if (short_pays(c, io->columns))
         run_short(c, io);
     else
@@ -487,8 +438,6 @@ static int conv_run(const gw_conv *c, const gw_conv_io *io)
             run_part(c, &c->part[i], io);
     return GW_OK;
 }
-
-#include "kernels/cpu/conv_plain.h"
 
 void LAYER_JOIN(gw_conv_, NAME)(gw_conv_ops *ops)
 {

@@ -33,7 +33,8 @@ static void point_factors(int taps, int f, double *factor)
 /* What four columns of the shorter layer cost in vector operations, near enough. */
 static double short_cost(uint32_t in, uint32_t out, uint32_t taps)
 {
-    const double vecs_in = (in + LANES - 1) / LANES, vecs_out = (out + LANES - 1) / LANES;
+    const double vecs_in = (in + LANES - 1) / LANES,
+                 vecs_out = out == NARROW ? 0.6 : (double)((out + LANES - 1) / LANES);
     return (taps + SHORT_OUT - 1) * (in + 8) * vecs_out + 28 * vecs_in + 32 * vecs_out;
 }
 
@@ -57,7 +58,7 @@ static void pack_short(const gw_conv *c, shorter *s, const float *weight)
         for (int f = 0; f < points; f++) {
             double factor[4];
             point_factors((int)s->taps, f, factor);
-            for (size_t in = 0; in < s->in; in++, to += (size_t)p->vecs * LANES) {
+            for (size_t in = 0; in < s->in; in++, to += part_width(p)) {
                 for (size_t o = 0; o < p->lanes; o++) {
                     const size_t out = p->out0 + o, column = in / d->in_channels;
                     const float *w =
@@ -94,7 +95,7 @@ static int short_open(gw_conv *c, const float *weight, const float *bias)
         return GW_OK;
     s.cost = short_cost(s.in, s.out, s.taps);
     s.plain = plain_cost(c);
-    if (s.cost > 0.85 * s.plain * SHORT_OUT * s.together)
+    if (s.cost > (s.out == NARROW ? 0.75 : 0.85) * s.plain * SHORT_OUT * s.together)
         return GW_OK;
     const size_t vecs = (s.out + LANES - 1) / LANES, floats = vecs * LANES * s.in * (s.taps + SHORT_OUT - 1);
     s.part = calloc(vecs, sizeof *s.part);
@@ -108,7 +109,9 @@ static int short_open(gw_conv *c, const float *weight, const float *bias)
     memset(s.weight, 0, floats * sizeof *s.weight);
     for (uint32_t i = 0; bias && i < s.out; i++)
         s.bias[i] = bias[i % d->out_channels];
-    divide(s.part, &s.n_parts, 0, 0, s.out, false);
+    if (s.out == NARROW) /* see give_pairs */
+        memcpy(s.bias + NARROW, s.bias, NARROW * sizeof *s.bias);
+    divide(s.part, &s.n_parts, 0, 0, s.out, s.out == NARROW);
     pack_short(c, &s, weight);
     c->shorter = s;
     return GW_OK;
@@ -215,55 +218,126 @@ typedef struct short_tile {
     size_t n;
 } short_tile;
 
+/* One vector of the four outputs, `lanes` channels of them; `at`: the first one's place. */
+static inline __attribute__((always_inline)) void give_whole(gw_act act, const vec *y, float *dst,
+                                                             const float *residual, size_t out, size_t lanes)
+{
+    vec a = y[0], b = y[1], c = y[2], d = y[3];
+    if (residual) {
+        a += load_some(residual, lanes);
+        b += load_some(residual + out, lanes);
+        c += load_some(residual + 2 * out, lanes);
+        d += load_some(residual + 3 * out, lanes);
+    }
+    a = activate(act, a);
+    b = activate(act, b);
+    c = activate(act, c);
+    d = activate(act, d);
+    if (lanes == LANES) {
+        store(dst, a);
+        store(dst + out, b);
+        store(dst + 2 * out, c);
+        store(dst + 3 * out, d);
+    } else {
+        store_some(dst, a, lanes);
+        store_some(dst + out, b, lanes);
+        store_some(dst + 2 * out, c, lanes);
+        store_some(dst + 3 * out, d, lanes);
+    }
+}
+
 static inline __attribute__((always_inline)) void give_points(const int taps, gw_act act, const shorter *s,
                                                               const part *p, const float *sum, size_t apart,
                                                               const short_tile *t)
 {
-    for (size_t v = 0; v < (size_t)p->vecs; v++, sum += LANES) {
+    const size_t out = s->out, vecs = (size_t)p->vecs;
+    for (size_t v = 0, o = p->out0; v < vecs; v++, o += LANES, sum += LANES) {
+        const size_t lanes = out - o < LANES ? out - o : LANES;
+        const vec bias = load(s->bias + o);
         vec m[SHORT_MOST], y[SHORT_OUT];
 #pragma GCC unroll 7
         for (int f = 0; f < taps + SHORT_OUT - 1; f++)
             m[f] = load(sum + (size_t)f * apart);
         from_points(taps, m, y);
-        const size_t o = p->out0 + v * LANES, lanes = s->out - o < LANES ? s->out - o : LANES;
-        const vec bias = load(s->bias + o);
 #pragma GCC unroll 4
-        for (size_t i = 0; i < SHORT_OUT; i++) {
-            const size_t at = i * s->out + o;
-            if (lanes == LANES && at + LANES <= t->n) {
-                y[i] += bias;
-                if (t->residual)
-                    y[i] += load(t->residual + at);
-                store(t->dst + at, activate(act, y[i]));
-            } else if (at < t->n) {
-                const size_t some = t->n - at < lanes ? t->n - at : lanes;
-                y[i] += bias;
-                if (t->residual)
-                    y[i] += load_some(t->residual + at, some);
-                store_some(t->dst + at, activate(act, y[i]), some);
-            }
+        for (int i = 0; i < SHORT_OUT; i++)
+            y[i] += bias;
+        if (t->n >= SHORT_OUT * out) {
+            give_whole(act, y, t->dst + o, t->residual ? t->residual + o : NULL, out, lanes);
+            continue;
+        }
+        float beside[SHORT_OUT * LANES]; /* the window ends within the tile */
+#pragma GCC unroll 4
+        for (int i = 0; i < SHORT_OUT; i++)
+            store(beside + i * LANES, y[i]);
+        for (size_t i = 0, at = o; i < SHORT_OUT && at < t->n; i++, at += out) {
+            const size_t some = t->n - at < lanes ? t->n - at : lanes;
+            vec x = load(beside + i * LANES);
+            if (t->residual)
+                x += load_some(t->residual + at, some);
+            store_some(t->dst + at, activate(act, x), some);
         }
     }
 }
 
-static void give_tile(gw_act act, const shorter *s, const part *p, const float *sum, size_t apart,
-                      const short_tile *t)
+/* The same where NARROW outputs are half a vector: two tiles side by side make whole ones. */
+static inline __attribute__((always_inline)) void
+give_pairs(const int taps, gw_act act, const shorter *s, const float *sum, size_t rows, const short_tile *t)
 {
-    const gw_act relu = {.kind = GW_ACT_RELU}, tanh = {.kind = GW_ACT_TANH};
-    if (s->taps == 2 && act.kind == GW_ACT_RELU)
-        give_points(2, relu, s, p, sum, apart, t);
-    else if (s->taps == 2)
-        give_points(2, act, s, p, sum, apart, t);
-    else if (s->taps == 3 && act.kind == GW_ACT_RELU)
-        give_points(3, relu, s, p, sum, apart, t);
-    else if (s->taps == 3)
-        give_points(3, act, s, p, sum, apart, t);
-    else if (act.kind == GW_ACT_RELU)
-        give_points(4, relu, s, p, sum, apart, t);
-    else if (act.kind == GW_ACT_TANH)
-        give_points(4, tanh, s, p, sum, apart, t);
+    const size_t apart = rows * NARROW;
+    const vec bias = load(s->bias);
+    for (size_t r = 0; r < rows; r += 2, t += 2, sum += 2 * NARROW) {
+        const size_t tiles = rows - r < 2 ? 1 : 2;
+        float beside[SHORT_OUT * LANES] = {0};
+        for (size_t k = 0; k < tiles; k++)
+            for (size_t at = 0; t[k].residual && at < SHORT_OUT * NARROW && at < t[k].n; at++)
+                beside[at / NARROW * LANES + k * NARROW + at % NARROW] = t[k].residual[at];
+        vec m[SHORT_MOST], y[SHORT_OUT];
+#pragma GCC unroll 7
+        for (int f = 0; f < taps + SHORT_OUT - 1; f++)
+            m[f] = load(sum + (size_t)f * apart);
+        from_points(taps, m, y);
+#pragma GCC unroll 4
+        for (int i = 0; i < SHORT_OUT; i++)
+            store(beside + i * LANES, activate(act, y[i] + bias + load(beside + i * LANES)));
+        for (size_t k = 0; k < tiles; k++)
+            for (size_t i = 0; i < SHORT_OUT && i * NARROW < t[k].n; i++)
+                memcpy(t[k].dst + i * NARROW, beside + i * LANES + k * NARROW, NARROW * sizeof *beside);
+    }
+}
+
+/* Functions of their own, for then the vectors stay in registers. */
+#define GIVE_TILES(name, taps, act)                                                                          \
+    static __attribute__((noinline)) void name(const gw_conv *c, const part *p, const float *sum,            \
+                                               size_t rows, const short_tile *t)                             \
+    {                                                                                                        \
+        const size_t width = part_width(p);                                                                  \
+        if (p->narrow) {                                                                                     \
+            give_pairs(taps, act, &c->shorter, sum, rows, t);                                                \
+            return;                                                                                          \
+        }                                                                                                    \
+        for (size_t r = 0; r < rows; r++)                                                                    \
+            give_points(taps, act, &c->shorter, p, sum + r * width, rows * width, &t[r]);                    \
+    }
+GIVE_TILES(give_2, 2, c->d.act)
+GIVE_TILES(give_2_relu, 2, (gw_act){.kind = GW_ACT_RELU})
+GIVE_TILES(give_3, 3, c->d.act)
+GIVE_TILES(give_3_relu, 3, (gw_act){.kind = GW_ACT_RELU})
+GIVE_TILES(give_4, 4, c->d.act)
+GIVE_TILES(give_4_relu, 4, (gw_act){.kind = GW_ACT_RELU})
+GIVE_TILES(give_4_tanh, 4, (gw_act){.kind = GW_ACT_TANH})
+#undef GIVE_TILES
+
+static void give_tiles(const gw_conv *c, const part *p, const float *sum, size_t rows, const short_tile *t)
+{
+    const uint32_t taps = c->shorter.taps;
+    const bool relu = c->d.act.kind == GW_ACT_RELU;
+    if (taps == 2)
+        (relu ? give_2_relu : give_2)(c, p, sum, rows, t);
+    else if (taps == 3)
+        (relu ? give_3_relu : give_3)(c, p, sum, rows, t);
     else
-        give_points(4, act, s, p, sum, apart, t);
+        (relu ? give_4_relu : c->d.act.kind == GW_ACT_TANH ? give_4_tanh : give_4)(c, p, sum, rows, t);
 }
 
 static inline uint32_t short_tiles(const shorter *s, uint32_t columns)
@@ -331,21 +405,20 @@ static void run_short(const gw_conv *c, const gw_conv_io *io)
         }
         for (size_t i = 0; i < s->n_parts; i++) {
             const part *p = &s->part[i];
-            const size_t width = (size_t)p->vecs * LANES, high = p->vecs == VECS ? 6 : MOST_ROWS;
+            const size_t width = part_width(p), high = p->vecs == VECS ? 6 : MOST_ROWS;
             for (size_t f = 0; f < points; f++) {
                 for (size_t r = 0; r < rows;) {
                     const size_t n = rows - r >= high ? high : rows - r >= 4 ? 4 : rows - r >= 2 ? 2 : 1;
                     const float *row[MOST_ROWS];
                     for (size_t k = 0; k < n; k++)
                         row[k] = v + (f * rows + r + k) * pitch;
-                    LAYER_JOIN(tile_run, LANES)
-                    ((int)n, p->vecs, row, c->tap, s->in, p->weight + f * s->in * width,
-                     sum + (f * rows + r) * width);
+                    (p->narrow ? LAYER_JOIN(tile_run, NARROW) : LAYER_JOIN(tile_run, LANES))(
+                        (int)n, p->vecs, row, c->tap, s->in, p->weight + f * s->in * width,
+                        sum + (f * rows + r) * width);
                     r += n;
                 }
             }
-            for (size_t r = 0; r < rows; r++)
-                give_tile(c->d.act, s, p, sum + r * width, rows * width, &place[r]);
+            give_tiles(c, p, sum, rows, place);
         }
         left -= rows;
     }

@@ -14,6 +14,7 @@
 #define TILE_LOOSE       TILE_JOIN(tile_loose, TILE_LANES)
 #define TILE             TILE_JOIN(tile, TILE_LANES)
 #define TILE_RUN         TILE_JOIN(tile_run, TILE_LANES)
+#define TILE_SLIDE       TILE_JOIN(tile_slide, TILE_LANES)
 
 typedef float TILE_VEC __attribute__((vector_size(4 * TILE_LANES)));
 typedef float TILE_LOOSE __attribute__((vector_size(4 * TILE_LANES), aligned(4), may_alias));
@@ -44,6 +45,25 @@ static inline __attribute__((always_inline)) void TILE(const int rows, const int
 #pragma GCC unroll 24
     for (int i = 0; i < rows * vecs; i++)
         *(TILE_LOOSE *)(sum + i * TILE_LANES) = acc[i];
+}
+
+/* One output channel, one vector of input channels: sum[i] += w[k] times row i + k, for 8 outputs i. Each
+ * row is read once for all of them. */
+static inline __attribute__((always_inline)) void TILE_SLIDE(const int kernel, const float *src, size_t step,
+                                                             const float *w, TILE_VEC *sum)
+{
+    TILE_VEC tap[8];
+#pragma GCC unroll 8
+    for (int k = 0; k < kernel; k++)
+        tap[k] = *(const TILE_LOOSE *)(w + k * TILE_LANES);
+#pragma GCC unroll 16
+    for (int r = 0; r < 8 + kernel - 1; r++) {
+        const TILE_VEC x = *(const TILE_LOOSE *)(src + (size_t)r * step);
+#pragma GCC unroll 8
+        for (int k = 0; k < kernel; k++)
+            if (r - k >= 0 && r - k < 8)
+                sum[r - k] = (TILE_VEC)LAYER_JOIN(MADD_, TILE_LANES)(x, tap[k], sum[r - k]);
+    }
 }
 
 #define TILE_CASE(rows, vecs)                                                                                \
@@ -81,6 +101,7 @@ static __attribute__((noinline)) void TILE_RUN(int rows, int vecs, const float *
 
 #undef TILE_CASE
 #undef TILE_RUN
+#undef TILE_SLIDE
 #undef TILE
 #undef TILE_LOOSE
 #undef TILE_VEC

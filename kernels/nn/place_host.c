@@ -75,23 +75,56 @@ static int end(gw_place *p, int err)
 
 /* ---- In and out ---- */
 
+typedef float four __attribute__((vector_size(16)));
+typedef float four_loose __attribute__((vector_size(16), aligned(4), may_alias));
+
+/* Four channels of four columns. */
+static inline void turn_four(const float *const *plane, size_t i, float *to, size_t channels)
+{
+    const four a = *(const four_loose *)(plane[0] + i), b = *(const four_loose *)(plane[1] + i),
+               c = *(const four_loose *)(plane[2] + i), d = *(const four_loose *)(plane[3] + i);
+    const four ab0 = __builtin_shufflevector(a, b, 0, 4, 1, 5),
+               ab2 = __builtin_shufflevector(a, b, 2, 6, 3, 7),
+               cd0 = __builtin_shufflevector(c, d, 0, 4, 1, 5),
+               cd2 = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+    *(four_loose *)to = __builtin_shufflevector(ab0, cd0, 0, 1, 4, 5);
+    *(four_loose *)(to + channels) = __builtin_shufflevector(ab0, cd0, 2, 3, 6, 7);
+    *(four_loose *)(to + 2 * channels) = __builtin_shufflevector(ab2, cd2, 0, 1, 4, 5);
+    *(four_loose *)(to + 3 * channels) = __builtin_shufflevector(ab2, cd2, 2, 3, 6, 7);
+}
+
+/* One channel of a window. */
+static const float *plane_of(const gw_place_call *in, size_t window, size_t channels, size_t c)
+{
+    return in->channel ? in->channel[window * channels + c]
+                       : in->x + window * in->window_stride + c * in->channel_stride;
+}
+
 /* Columns [from, from + columns) of a window's channels -> columns of channels, in pieces that stay in the
  * nearest cache. */
 static void weave(const gw_place_call *in, size_t window, size_t channels, size_t from, size_t columns,
                   float *to)
 {
     enum { PIECE = 64 };
-    const float *const *apart = in->channel ? in->channel + window * channels : NULL;
-    const float *x = in->channel ? NULL : in->x + window * in->window_stride;
     if (channels == 1) {
-        memcpy(to, (apart ? apart[0] : x) + from, columns * sizeof *to);
+        memcpy(to, plane_of(in, window, 1, 0) + from, columns * sizeof *to);
         return;
     }
     for (size_t i0 = 0; i0 < columns; i0 += PIECE) {
-        const size_t stop = columns - i0 < PIECE ? columns : i0 + PIECE;
+        const size_t stop = columns - i0 < PIECE ? columns : i0 + PIECE, fours = (stop - i0) / 4 * 4;
         for (size_t c = 0; c < channels; c++) {
-            const float *plane = (apart ? apart[c] : x + c * in->channel_stride) + from;
-            for (size_t i = i0; i < stop; i++)
+            size_t i = i0;
+            if (c % 4 == 0 && c + 4 <= channels) {
+                const float *plane[4];
+                for (size_t k = 0; k < 4; k++)
+                    plane[k] = plane_of(in, window, channels, c + k) + from;
+                for (; i < i0 + fours; i += 4)
+                    turn_four(plane, i, to + i * channels + c, channels);
+            } else if (c < channels / 4 * 4) {
+                i += fours; /* with the first one of its four */
+            }
+            const float *plane = plane_of(in, window, channels, c) + from;
+            for (; i < stop; i++)
                 to[i * channels + c] = plane[i];
         }
     }
