@@ -20,14 +20,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import venv
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests" / "long"))
+from peers import DEFAULT, Peers  # noqa: E402
 from result import calm, save  # noqa: E402
 from flow import MODEL, PROGRAM, check, finish  # noqa: E402
 
-HERE = pathlib.Path(__file__).resolve().parent
-PACKAGES = ("torch", "onnxruntime", "onnx", "onnxscript", "numpy")
 ENGINES = ("gwstream", "torch", "onnxruntime")
 # network, batches; the large ones only as large as a round allows
 CASES = (("shipped", (1, 8, 32, 256)), ("deepclean", (1, 8, 32, 256)), ("resnet18", (1, 8, 32, 256)),
@@ -41,37 +39,11 @@ PAIRS = (1, 8, 32, 256)
 arguments = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
 arguments.add_argument("--rounds", type=int, default=3)
 arguments.add_argument("--seconds", type=float, default=0.4, help="of each measurement in each round")
-arguments.add_argument("--peers", type=pathlib.Path,
-                       default=pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "gwstream-peers")
+arguments.add_argument("--peers", type=pathlib.Path, default=DEFAULT)
 arguments.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)))
 arguments.add_argument("--compile", action="store_true")
 arguments.add_argument("--quick", action="store_true", help="does it work at all?")
 options = arguments.parse_args()
-
-
-class Peers:
-    """The process that has PyTorch and ONNX Runtime in it."""
-
-    def __init__(self, where):
-        python = where / "bin" / "python"
-        if not (where / "complete").exists():
-            print(f"installing {', '.join(PACKAGES)} in {where}", flush=True)
-            venv.create(where, with_pip=True, clear=True)
-            subprocess.run([python, "-m", "pip", "install", "--quiet", *PACKAGES], check=True)
-            (where / "complete").touch()
-        self.process = subprocess.Popen([python, HERE / "nn_peers.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.DEVNULL, text=True)
-
-    def ask(self, **question):
-        print(json.dumps(question), file=self.process.stdin, flush=True)
-        answer = self.process.stdout.readline()
-        if not answer:
-            sys.exit(f"the peers' process ended at {question}")
-        return json.loads(answer)
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait()
 
 
 def gwstream(path, *words):

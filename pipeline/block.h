@@ -119,6 +119,9 @@ typedef struct gw_spec {
     char detector[8];               /* "H1"; "" where a stream belongs to none or several */
     char unit[16];                  /* "strain", "whitened", "logit" */
     char whitening[128];            /* what whitened it, as one canonical text; "" = not whitened */
+    char cleaning[256];             /* what was subtracted when the run began, "" = nothing: for each network
+                                       "coupling:model:first 16 hex digits of its SHA-256:bands", joined by
+                                       "; ". Models are replaced while it runs: two ends need not agree */
     char (*channel)[GW_NAME_BYTES]; /* n_channels names */
 } gw_spec;
 

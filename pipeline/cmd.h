@@ -13,9 +13,11 @@ int gw_cmd_simulate(int argc, char **argv);
 int gw_cmd_alerts(int argc, char **argv);
 int gw_cmd_keygen(int argc, char **argv);
 int gw_cmd_model(int argc, char **argv);
+int gw_cmd_report(int argc, char **argv);
 int gw_cmd_top(int argc, char **argv);
 int gw_cmd_dump(int argc, char **argv);
 int gw_cmd_tune(int argc, char **argv);
+int gw_cmd_witness(int argc, char **argv);
 int gw_cmd_version(int argc, char **argv);
 
 /* Loads nothing, starts nothing: runs a graph to its end with progress on stderr, Ctrl-C handled, losses

@@ -147,6 +147,7 @@ static int list(gw_journal *j, const options *o, FILE *to)
 
 typedef struct shown {
     report p;
+    gw_journal *journal;
     char id[GW_EVENT_ID_BYTES];
 } shown;
 
@@ -158,6 +159,21 @@ static int same_id(void *user, const gw_journal_row *r)
         return gw_fail(GW_EUSAGE, "show: '%s' begins more than one id (%s, %s); give more of it", s->p.o->id,
                        s->id, r->event.id);
     snprintf(s->id, sizeof s->id, "%s", r->event.id);
+    return 0;
+}
+
+static int show_ack(void *user, const gw_journal_ack *k)
+{
+    FILE *to = user;
+    char text[32];
+    if (k->refused) {
+        fprintf(to, "    broker      %s: never, %s\n", k->broker, k->refused);
+        return 0;
+    }
+    fprintf(to, "    broker      %s: acknowledged %s", k->broker, gw_gps_utc(k->acked_ns, text, sizeof text));
+    if (!isnan(k->latency_s))
+        fprintf(to, ", %s after the merger", milliseconds(k->latency_s, text, sizeof text));
+    fputc('\n', to);
     return 0;
 }
 
@@ -188,18 +204,18 @@ static int show_row(void *user, const gw_journal_row *r)
     fprintf(to, "    committed   %s\n", gw_gps_utc(r->committed_ns, a, sizeof a));
     if (r->published_ns == GW_NOT_KNOWN_NS) {
         fprintf(to, "    published   not yet\n");
-        return 0;
+        return gw_journal_each_ack(s->journal, r, show_ack, to);
     }
     fprintf(to, "    published   %s%s\n", gw_gps_utc(r->published_ns, a, sizeof a),
             r->recovered ? " (by a later run, after a crash)" : "");
     if (!isnan(r->latency_s))
         fprintf(to, "    latency     %s after the merger\n", milliseconds(r->latency_s, a, sizeof a));
-    return 0;
+    return gw_journal_each_ack(s->journal, r, show_ack, to);
 }
 
 static int show(gw_journal *j, const options *o, FILE *to)
 {
-    shown s = {.p = {.o = o, .to = to}};
+    shown s = {.p = {.o = o, .to = to}, .journal = j};
     GW_TRY(gw_journal_each(j, &(gw_journal_query){.id = o->id, .latest = true}, same_id, &s));
     if (!s.id[0])
         return gw_fail(GW_EMISSING, "show: %s: no event '%s'; 'gwstream alerts list' names them", o->journal,

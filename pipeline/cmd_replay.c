@@ -1,83 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * The short ways: `gwstream replay FILES` and `gwstream simulate` write the YAML that a user would have
  * written and run it as any other graph. Neither publishes beyond this host. --yaml shows the graph. */
-#include "kernels/kernels.h"
 #include "pipeline/cmd.h"
+#include "pipeline/cmd_text.h"
 #include "pipeline/config.h"
-#include "pipeline/graph.h"
 
 #include <getopt.h>
-#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-
-/* -- growing text ------------------------------------------------------------------------------------ */
-
-typedef struct text {
-    char *s;
-    size_t used, size;
-    bool failed;
-} text;
-
-static void add(text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-
-static void add(text *t, const char *fmt, ...)
-{
-    for (int tries = 0; tries < 2 && !t->failed; tries++) {
-        va_list args;
-        va_start(args, fmt);
-        int n = vsnprintf(t->s ? t->s + t->used : NULL, t->size - t->used, fmt, args);
-        va_end(args);
-        if (n >= 0 && (size_t)n < t->size - t->used) {
-            t->used += (size_t)n;
-            return;
-        }
-        size_t size = 2 * t->size + (n > 0 ? (size_t)n : 0) + 256;
-        char *s = realloc(t->s, size);
-        if (!s || n < 0) {
-            t->failed = true;
-            return;
-        }
-        t->s = s;
-        t->size = size;
-    }
-}
-
-/* A YAML double-quoted scalar: file names may hold anything. */
-static void add_quoted(text *t, const char *s)
-{
-    add(t, "\"");
-    for (; *s; s++) {
-        const unsigned char c = (unsigned char)*s;
-        if (c == '"' || c == '\\')
-            add(t, "\\%c", c);
-        else if (c < 0x20 || c == 0x7f)
-            add(t, "\\x%02x", c);
-        else
-            add(t, "%c", c);
-    }
-    add(t, "\"");
-}
-
-static int run_text(text *t, const char *name, bool show, bool quiet)
-{
-    if (t->failed || !t->s) {
-        free(t->s);
-        return gw_fail(GW_ENOMEM, "%s", name);
-    }
-    if (show) {
-        fputs(t->s, stdout);
-        free(t->s);
-        return GW_OK;
-    }
-    gw_graph *g;
-    gw_device_set(gw_kernels_device());
-    int err = gw_graph_parse(&g, name, t->s);
-    free(t->s);
-    GW_TRY(err);
-    return gw_run_graph(g, quiet);
-}
 
 static int bad_option(char **argv)
 {
@@ -182,25 +113,13 @@ static int replay_option(int c, replay_options *o, char **argv)
     return GW_OK;
 }
 
-/* An output that is one of the inputs would destroy it. */
-static int spare_inputs(const char *output, char **files, int n)
-{
-    struct stat out, in;
-    if (!output || stat(output, &out) != 0)
-        return GW_OK;
-    for (int i = 0; i < n; i++)
-        if (stat(files[i], &in) == 0 && in.st_dev == out.st_dev && in.st_ino == out.st_ino)
-            return gw_fail(GW_EUSAGE, "%s is an input; writing to it would destroy it", output);
-    return GW_OK;
-}
-
-static void add_record(text *t, const char *name, const char *from, const char *path)
+static void add_record(gw_text *t, const char *name, const char *from, const char *path)
 {
     if (!path)
         return;
-    add(t, "  %s: {kind: record, from: %s, overwrite: true, path: ", name, from);
-    add_quoted(t, path);
-    add(t, "}\n");
+    gw_text_add(t, "  %s: {kind: record, from: %s, overwrite: true, path: ", name, from);
+    gw_text_quote(t, path);
+    gw_text_add(t, "}\n");
 }
 
 int gw_cmd_replay(int argc, char **argv)
@@ -235,50 +154,50 @@ int gw_cmd_replay(int argc, char **argv)
         return gw_fail(GW_EUSAGE, "which files? (gwstream replay --help)");
     const char *const outputs[] = {o.journal, o.output, o.whitened, o.statistic, o.picture};
     for (size_t i = 0; i < sizeof outputs / sizeof outputs[0]; i++)
-        GW_TRY(spare_inputs(outputs[i], argv + optind, argc - optind));
+        GW_TRY(gw_spare_inputs(outputs[i], argv + optind, argc - optind));
     char model[640];
     if (o.model)
         snprintf(model, sizeof model, "%s", o.model);
     else
         GW_TRY(gw_default_model(model, sizeof model));
 
-    text t = {0};
-    add(&t, "sources:\n  archive: {kind: replay, block: %s, pace: %s", o.block, o.speed);
+    gw_text t = {0};
+    gw_text_add(&t, "sources:\n  archive: {kind: replay, block: %s, pace: %s", o.block, o.speed);
     if (o.start)
-        add(&t, ", start: %s", o.start);
+        gw_text_add(&t, ", start: %s", o.start);
     if (o.end)
-        add(&t, ", end: %s", o.end);
+        gw_text_add(&t, ", end: %s", o.end);
     if (o.offsets) {
-        add(&t, ", offset: {");
+        gw_text_add(&t, ", offset: {");
         for (int i = 0; i < o.offsets; i++) {
             const char *eq = strchr(o.offset[i], '=');
-            add(&t, "%s%.*s: %s", i ? ", " : "", (int)(eq - o.offset[i]), o.offset[i], eq + 1);
+            gw_text_add(&t, "%s%.*s: %s", i ? ", " : "", (int)(eq - o.offset[i]), o.offset[i], eq + 1);
         }
-        add(&t, "}");
+        gw_text_add(&t, "}");
     }
-    add(&t, ", files: [");
+    gw_text_add(&t, ", files: [");
     for (int i = optind; i < argc; i++) {
-        add(&t, "%s", i > optind ? ", " : "");
-        add_quoted(&t, argv[i]);
+        gw_text_add(&t, "%s", i > optind ? ", " : "");
+        gw_text_quote(&t, argv[i]);
     }
-    add(&t, "]}\nstages:\n  down: {kind: resample, from: archive, rate: 2048Hz}\n"
-            "  white: {kind: whiten, from: down}\n  search: {kind: detect, from: white, model: ");
-    add_quoted(&t, model);
+    gw_text_add(&t, "]}\nstages:\n  down: {kind: resample, from: archive, rate: 2048Hz}\n"
+                    "  white: {kind: whiten, from: down}\n  search: {kind: detect, from: white, model: ");
+    gw_text_quote(&t, model);
     if (o.candidate)
-        add(&t, ", candidate: %s", o.candidate);
-    add(&t, "}\nsinks:\n  alerts: {kind: alerts, from: search, journal: ");
-    add_quoted(&t, o.journal);
-    add(&t, ", print: ");
-    add_quoted(&t, o.output ? o.output : "stdout");
-    add(&t, "}\n");
+        gw_text_add(&t, ", candidate: %s", o.candidate);
+    gw_text_add(&t, "}\nsinks:\n  alerts: {kind: alerts, from: search, journal: ");
+    gw_text_quote(&t, o.journal);
+    gw_text_add(&t, ", print: ");
+    gw_text_quote(&t, o.output ? o.output : "stdout");
+    gw_text_add(&t, "}\n");
     add_record(&t, "keep_whitened", "white", o.whitened);
     add_record(&t, "keep_statistic", "search", o.statistic);
     if (o.picture) {
-        add(&t, "  picture: {kind: picture, from: [white, search], path: ");
-        add_quoted(&t, o.picture);
-        add(&t, "}\n");
+        gw_text_add(&t, "  picture: {kind: picture, from: [white, search], path: ");
+        gw_text_quote(&t, o.picture);
+        gw_text_add(&t, "}\n");
     }
-    return run_text(&t, "replay", o.yaml, o.quiet);
+    return gw_text_run(&t, "replay", o.yaml, o.quiet);
 }
 
 /* -- simulate ---------------------------------------------------------------------------------------- */
@@ -305,19 +224,19 @@ static const char simulate_help[] =
 
 enum { DURATION = 512, SEED, RATE, DETECTORS, ASD, GLITCHES, SIGNAL, OVERWRITE };
 
-static int add_signal(text *t, const char *spec)
+static int add_signal(gw_text *t, const char *spec)
 {
-    add(t, "{");
+    gw_text_add(t, "{");
     for (const char *s = spec; *s;) {
         size_t n = strcspn(s, ",");
         const char *eq = memchr(s, '=', n);
         if (!eq || eq == s)
             return gw_fail(GW_EUSAGE, "--signal wants key=value,key=value, not '%s'", spec);
-        add(t, "%s%.*s: %.*s", s > spec ? ", " : "", (int)(eq - s), s, (int)(s + n - eq - 1), eq + 1);
+        gw_text_add(t, "%s%.*s: %.*s", s > spec ? ", " : "", (int)(eq - s), s, (int)(s + n - eq - 1), eq + 1);
         s += n;
         s += *s == ',';
     }
-    add(t, "}");
+    gw_text_add(t, "}");
     return GW_OK;
 }
 
@@ -340,7 +259,7 @@ int gw_cmd_simulate(int argc, char **argv)
     const char *output = NULL, *duration = "64s", *seed = "1", *start = "1400000000", *rate = "16384Hz",
                *detectors = "H1,L1", *asd = NULL, *glitches = NULL, *overwrite = "false";
     bool yaml = false, quiet = false;
-    text signals = {0};
+    gw_text signals = {0};
     opterr = 0;
     optind = 1;
     int err = GW_OK;
@@ -375,7 +294,7 @@ int gw_cmd_simulate(int argc, char **argv)
             glitches = optarg;
             break;
         case SIGNAL:
-            add(&signals, "%s", signals.used ? ", " : "");
+            gw_text_add(&signals, "%s", signals.used ? ", " : "");
             err = add_signal(&signals, optarg);
             break;
         case OVERWRITE:
@@ -399,22 +318,23 @@ int gw_cmd_simulate(int argc, char **argv)
         free(signals.s);
         return err;
     }
-    text t = {0};
-    add(&t,
+    gw_text t = {0};
+    gw_text_add(
+        &t,
         "sources:\n  sky: {kind: sim, seed: %s, start: %s, duration: %s, rate: %s, block: 1s, detectors: "
         "[%s]",
         seed, start, duration, rate, detectors);
     if (asd) {
-        add(&t, ", asd: ");
-        add_quoted(&t, asd);
+        gw_text_add(&t, ", asd: ");
+        gw_text_quote(&t, asd);
     }
     if (glitches)
-        add(&t, ", glitches: {rate: %s}", glitches);
+        gw_text_add(&t, ", glitches: {rate: %s}", glitches);
     if (signals.used)
-        add(&t, ", signals: [%s]", signals.s);
+        gw_text_add(&t, ", signals: [%s]", signals.s);
     free(signals.s);
-    add(&t, "}\nsinks:\n  keep: {kind: record, from: sky, overwrite: %s, path: ", overwrite);
-    add_quoted(&t, output);
-    add(&t, "}\n");
-    return run_text(&t, "simulate", yaml, quiet);
+    gw_text_add(&t, "}\nsinks:\n  keep: {kind: record, from: sky, overwrite: %s, path: ", overwrite);
+    gw_text_quote(&t, output);
+    gw_text_add(&t, "}\n");
+    return gw_text_run(&t, "simulate", yaml, quiet);
 }

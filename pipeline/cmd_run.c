@@ -167,13 +167,14 @@ int gw_default_model(char *path, int n)
 
 /* -- commands ---------------------------------------------------------------------------------------- */
 
-/* node: NULL where the command takes none. */
-static int one_file(int argc, char **argv, const char *help, bool *quiet, const char **node,
+/* node, publish: NULL where the command takes none. */
+static int one_file(int argc, char **argv, const char *help, bool *quiet, const char **node, bool *publish,
                     const char **file)
 {
     static const struct option options[] = {{"help", no_argument, NULL, 'h'},
                                             {"quiet", no_argument, NULL, 'q'},
                                             {"node", required_argument, NULL, 'n'},
+                                            {"publish", no_argument, NULL, 'p'},
                                             {NULL, 0, NULL, 0}};
     *file = NULL;
     opterr = 0;
@@ -185,6 +186,10 @@ static int one_file(int argc, char **argv, const char *help, bool *quiet, const 
         }
         if (c == 'n' && node) {
             *node = optarg;
+            continue;
+        }
+        if (c == 'p' && publish) {
+            *publish = true;
             continue;
         }
         if (c == ':')
@@ -201,20 +206,23 @@ static int one_file(int argc, char **argv, const char *help, bool *quiet, const 
 
 int gw_cmd_run(int argc, char **argv)
 {
-    bool quiet = false;
+    bool quiet = false, publish = false;
     const char *file, *node = NULL;
     GW_TRY(one_file(
         argc, argv,
-        "usage: gwstream run [--quiet] [--node NAME] FILE.yaml\n\n"
+        "usage: gwstream run [--quiet] [--node NAME] [--publish] FILE.yaml\n\n"
         "Runs the graph until its sources end or Ctrl-C. Progress and losses go to stderr,\n"
         "events where the file's sinks send them. See configs/ for graphs.\n\n"
         "--node NAME   run only the parts of this node, where the file has `nodes:`; the others are\n"
-        "              run the same way, here or on other hosts, started in any order\n",
-        &quiet, &node, &file));
+        "              run the same way, here or on other hosts, started in any order\n"
+        "--publish     replayed and simulated events too may go to brokers beyond this host, marked as\n"
+        "              archival or test\n",
+        &quiet, &node, &publish, &file));
     if (!file)
         return GW_OK;
     gw_graph *g;
     gw_device_set(gw_kernels_device());
+    gw_graph_set_publish(publish);
     GW_TRY(gw_graph_load(&g, file));
     int err = node ? gw_graph_choose(g, node) : GW_OK;
     if (err != GW_OK) {
@@ -232,7 +240,7 @@ int gw_cmd_check(int argc, char **argv)
                     "usage: gwstream check [--quiet] FILE.yaml\n\n"
                     "Reads and plans the graph without starting it, and prints its stages, streams, memory,\n"
                     "threads and look-ahead. Exit status 2 and one line when something is wrong.\n",
-                    &quiet, NULL, &file));
+                    &quiet, NULL, NULL, &file));
     if (!file)
         return GW_OK;
     gw_graph *g;
@@ -241,8 +249,9 @@ int gw_cmd_check(int argc, char **argv)
     if (!quiet)
         gw_graph_print(g, stdout);
     gw_graph_fit_machine(g);
+    const int err = gw_graph_fits(g);
     gw_graph_free(&g);
-    return GW_OK;
+    return err;
 }
 
 int gw_cmd_version(int argc, char **argv)

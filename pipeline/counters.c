@@ -85,11 +85,13 @@ void gw_count_gauge(gw_counters *c, const char *name, double value)
     for (int k = 0; k < GW_MAX_GAUGES; k++) {
         gw_gauge *g = &c->gauge[k];
         const char *is = atomic_load_explicit(&g->name, memory_order_relaxed);
-        if (is && strcmp(is, name) != 0)
+        if (is && strncmp(is, name, sizeof g->text - 1) != 0)
             continue;
         atomic_store_explicit(&g->value, value, memory_order_relaxed);
-        if (!is)
-            atomic_store_explicit(&g->name, name, memory_order_release);
+        if (!is) {
+            strncat(g->text, name, sizeof g->text - 1);
+            atomic_store_explicit(&g->name, g->text, memory_order_release);
+        }
         return;
     }
 }

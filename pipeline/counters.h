@@ -60,9 +60,10 @@ int64_t gw_ages_quantile_ns(const gw_ages_seen *seen, double q);
 /* -- a node ------------------------------------------------------------------------------------------ */
 
 /* A stage's own numbers, by name. Who reads sees a name, then some value that it had. */
-enum { GW_MAX_GAUGES = 16 };
+enum { GW_MAX_GAUGES = 16, GW_GAUGE_BYTES = 48 };
 typedef struct gw_gauge {
-    const char *_Atomic name; /* NULL: free, and so are all after it */
+    const char *_Atomic name; /* its text; NULL: free, and so are all after it */
+    char text[GW_GAUGE_BYTES];
     _Atomic double value;
 } gw_gauge;
 
@@ -75,7 +76,7 @@ typedef struct gw_counters {
     gw_gauge gauge[GW_MAX_GAUGES];
 } gw_counters;
 
-/* Sets the gauge of that name (a literal), or makes it; one too many is left out. */
+/* Sets the gauge of that name (copied; 47 characters of it), or makes it; one too many is left out. */
 void gw_count_gauge(gw_counters *c, const char *name, double value);
 
 void gw_count_step(gw_counters *c, int64_t took_ns);

@@ -28,6 +28,10 @@ const char *gw_phase_text(gw_phase p)
         return "retracted";
     case GW_PHASE_INJECTION:
         return "injection";
+    case GW_PHASE_REACHED:
+        return "reached";
+    case GW_PHASE_BACKGROUND:
+        return "background";
     }
     return "unknown";
 }
@@ -209,6 +213,13 @@ static void put_wall(out *o, const gw_event *e, int64_t published_ns)
     put(o, "}}");
 }
 
+/* Who wrote this object knew JSON; one that was cut off would spoil the whole line. Its length, or 0. */
+static size_t detail_length(const gw_event *e)
+{
+    const size_t n = strnlen(e->detail, sizeof e->detail);
+    return n >= 2 && n < sizeof e->detail && e->detail[0] == '{' && e->detail[n - 1] == '}' ? n : 0;
+}
+
 static void put_detection(out *o, const gw_event *e, int64_t published_ns)
 {
     char utc[32];
@@ -234,6 +245,9 @@ static void put_detection(out *o, const gw_event *e, int64_t published_ns)
     PUT_FIELD(o, "card", e->card_hash);
     put(o, "},");
     PUT_FIELD(o, "stream", e->stream);
+    const size_t n = detail_length(e);
+    if (n > 2)
+        put(o, ",%.*s", (int)n - 2, e->detail + 1);
     put(o, ",");
     PUT_FIELD(o, "software", GW_VERSION);
     put_wall(o, e, published_ns);
@@ -245,10 +259,8 @@ static void put_injection(out *o, const gw_event *e)
     put(o, "{\"type\":\"injection\",");
     put_gps(o, e->gps_ns);
     put_detectors(o, e);
-    /* The source wrote this object; one that was cut off would spoil the whole line. */
-    size_t n = strnlen(e->detail, sizeof e->detail);
-    bool whole = n >= 2 && n < sizeof e->detail && e->detail[0] == '{' && e->detail[n - 1] == '}';
-    put(o, ",\"parameters\":%.*s}", whole ? (int)n : 4, whole ? e->detail : "null");
+    const size_t n = detail_length(e);
+    put(o, ",\"parameters\":%.*s}", n ? (int)n : 4, n ? e->detail : "null");
 }
 
 int gw_event_json(const gw_event *e, int64_t published_ns, char *text, size_t n)

@@ -12,7 +12,9 @@ typedef enum gw_phase {
     GW_PHASE_UPDATE,    /* it has grown past the alert threshold, or the time estimate moved */
     GW_PHASE_FINAL,     /* the peak; only a louder one within the refractory time re-opens the event */
     GW_PHASE_RETRACTED,
-    GW_PHASE_INJECTION /* not a detection: a source says what it injected */
+    GW_PHASE_INJECTION, /* not a detection: a source says what it injected */
+    GW_PHASE_REACHED,   /* not a detection: `stream` says nothing more with this told_ns or an earlier one */
+    GW_PHASE_BACKGROUND /* not a detection: how often noise does what `stream` finds (noise_rate.h) */
 } gw_phase;
 const char *gw_phase_text(gw_phase p); /* "first" ... */
 
@@ -33,6 +35,8 @@ typedef struct gw_event {
     uint64_t dq;          /* GW_DQ_ bits common to all detectors over the event */
     char model[48], model_hash[24]; /* name; first 16 hex digits of the file's SHA-256 */
     char card_hash[24];
+    int64_t told_ns; /* stream time at which it could be said: the data it rests on, and its branch's
+                        look-ahead */
     /* When: GPS wall clock. */
     int64_t due_ns;     /* last sample that was needed was taken (stream time) */
     int64_t ingest_ns;  /* ... was first in this program */
@@ -40,14 +44,15 @@ typedef struct gw_event {
     /* How stream time maps to the wall (from the spec); pace 0: as fast as it goes, no latency exists. */
     double pace;
     int64_t anchor_wall_ns, anchor_data_ns;
-    char detail[640]; /* a JSON object or "". Injections: their parameters. Detections: the thresholds */
+    char detail[2048]; /* a JSON object or "". Injections: their parameters. Detections: further members of
+                          the event's JSON: thresholds, cleaning, branches */
 } gw_event;
 
 /* Seconds from the arrival of the signal to `wall_ns`, at pace 1; NAN when there is no such thing. */
 double gw_event_latency_s(const gw_event *e, int64_t wall_ns);
 
 /* One line of JSON without newline. published_ns = GW_NOT_KNOWN_NS leaves the publication's own fields
- * null. Returns the length, or GW_ERANGE when n is too small (4 KiB always does). */
+ * null. Returns the length, or GW_ERANGE when n is too small (6 KiB always does). */
 int gw_event_json(const gw_event *e, int64_t published_ns, char *text, size_t n);
 
 #endif

@@ -31,7 +31,10 @@ typedef struct builder {
     const char *file;
     part *part;
     int n_parts;
+    gw_origin origin;
 } builder;
+
+static bool publish_all; /* see gw_graph_set_publish */
 
 static bool name_is_good(const char *name)
 {
@@ -262,6 +265,8 @@ static int check_hops(const gw_node *n)
     const gw_input *a = &n->in[0];
     for (int i = 1; i < n->n_in && n->kind->role == GW_STAGE; i++) {
         const gw_input *in = &n->in[i];
+        if (in->may_lack && !in->hop)
+            continue;
         if (in->spec->phase_ns != a->spec->phase_ns)
             return gw_fail(GW_EMISMATCH, "%s: %s and %s count their samples from different instants", n->name,
                            a->spec->name, in->spec->name);
@@ -288,14 +293,28 @@ static int plan_node(builder *b, gw_node *n)
     p->n_in = n->n_in;
     p->in = in;
     p->has_events_in = n->n_feeds_in > 0;
+    const char *branch[GW_MAX_FAN], *background[GW_MAX_FAN];
+    for (int i = 0; i < n->n_feeds_in; i++) {
+        const gw_node *from = n->feed_in[i]->from;
+        if (from->kind->makes_background)
+            background[p->n_backgrounds++] = from->name;
+        else if (from->kind->role == GW_STAGE)
+            branch[p->n_branches++] = from->name;
+    }
+    p->branch = branch;
+    p->background = background;
+    p->origin = b->origin;
+    p->publish = publish_all;
     p->device = b->g->device;
     p->threads = gw_parallel_planned(b->g->run.threads);
     int err = n->kind->plan ? n->kind->plan(n->self, p) : GW_OK;
     p->in = NULL;
+    p->branch = p->background = NULL;
     for (int i = 0; i < n->n_in; i++) {
         gw_input *k = &n->in[i];
         k->hop = p->hop[i];
         k->history = p->history[i];
+        k->may_lack = i > 0 && p->may_lack[i];
         const int64_t block_ns = gw_sample_to_ns(k->spec->block_samples, k->spec->rate, 0);
         if (!k->hop && p->keep_ns[i] > 0)
             k->keep = (int)((p->keep_ns[i] + block_ns - 1) / block_ns) + 1;
@@ -337,7 +356,8 @@ static int make_node(builder *b, part *p, const char *suffix, const sources *s)
     gw_node *n = NULL;
     GW_TRY(add_node(b, p, suffix, &n));
     int64_t credit = 0;
-    int on_full = p->kind->role == GW_SINK && b->g->paced ? GW_DROP : GW_WAIT;
+    const bool side = p->kind->role == GW_SINK || p->kind->side_branch;
+    int on_full = side && b->g->paced ? GW_DROP : GW_WAIT;
     if (wants_streams(p->kind) && p->kind->role != GW_SOURCE) {
         static const char *const words[] = {"wait", "drop", NULL};
         GW_TRY(gw_conf_get_int(p->conf, "credit", 1, 1024, &credit));
@@ -420,6 +440,9 @@ static int build(builder *b)
     if (!b->n_parts || b->part[0].kind->role != GW_SOURCE)
         return gw_conf_fail(root, "a graph needs at least one source");
     for (int i = 0; i < b->n_parts; i++)
+        if (b->part[i].kind->origin > b->origin)
+            b->origin = b->part[i].kind->origin;
+    for (int i = 0; i < b->n_parts; i++)
         GW_TRY(make_part(b, &b->part[i]));
     for (int i = 0; i < b->n_parts; i++)
         if (b->part[i].kind->role == GW_SINK)
@@ -461,6 +484,11 @@ static int build_graph(gw_graph **out, gw_conf_file *file, const char *name)
     }
     *out = g;
     return GW_OK;
+}
+
+void gw_graph_set_publish(bool publish)
+{
+    publish_all = publish;
 }
 
 int gw_graph_load(gw_graph **g, const char *path)

@@ -23,12 +23,18 @@ typedef struct gw_graph gw_graph;
 /* Reads, configures, plans and wires everything; touches no hardware and starts nothing. */
 int gw_graph_load(gw_graph **g, const char *path);
 int gw_graph_parse(gw_graph **g, const char *name, const char *yaml);
+/* Before the first graph is read: sinks may let replayed and simulated events leave this host. */
+void gw_graph_set_publish(bool publish);
 /* Before gw_graph_start: this process runs only the parts of `node`. Otherwise it runs all. GW_EUSAGE. */
 int gw_graph_choose(gw_graph *g, const char *node);
 void gw_graph_free(gw_graph **g);
 
 /* What `gwstream check` prints: every node with its streams, look-ahead and memory, and the sums. */
 void gw_graph_print(const gw_graph *g, FILE *to);
+/* GW_EMISMATCH where a node cannot do all that the file says, though `run` would go on without (plan's
+ * unfit).
+ */
+int gw_graph_fits(const gw_graph *g);
 /* Warns of cores and NUMA nodes that the file asks for and this machine has not (starting does it too). */
 void gw_graph_fit_machine(gw_graph *g);
 

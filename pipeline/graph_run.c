@@ -417,6 +417,14 @@ void gw_graph_fit_machine(gw_graph *g)
         gw_placement_fit(&g->node[i]->place, g->node[i]->name);
 }
 
+int gw_graph_fits(const gw_graph *g)
+{
+    for (int i = 0; i < g->n_nodes; i++)
+        if (g->node[i]->plan.unfit[0])
+            return gw_fail(GW_EMISMATCH, "%s: %s", g->node[i]->name, g->node[i]->plan.unfit);
+    return GW_OK;
+}
+
 void gw_graph_print(const gw_graph *g, FILE *to)
 {
     size_t total = 0, device_total = 0;

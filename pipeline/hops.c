@@ -27,6 +27,8 @@ static int64_t last_lost(const gw_node *n, unsigned lacking, const gw_input *in)
     const int64_t h = n->hop_index;
     int64_t more = in->lo > h * in->hop ? (in->lo - 1 - h * in->hop) / in->hop : 0;
     for (int i = 0; i < n->n_in; i++) {
+        if (n->in[i].may_lack)
+            continue;
         const int64_t come = (n->in[i].end - h * n->in[i].hop) / n->in[i].hop - 1;
         if (!(lacking >> i & 1) && come < more)
             more = come;
@@ -43,7 +45,11 @@ static int do_hop(gw_node *n)
     for (int i = 0; i < n->n_in; i++) {
         gw_input *in = &n->in[i];
         const int64_t from = h * in->hop;
-        if (!gw_input_has(in, from - in->history, from + in->hop)) {
+        if (!in->hop || !gw_input_has(in, from - in->history, from + in->hop)) {
+            if (in->may_lack) {
+                view[i] = (gw_view){.n_channels = in->spec->n_channels, .sample0 = from, .dq = UINT64_MAX};
+                continue;
+            }
             n->lost_until_hop = last_lost(n, 0, in);
             n->hop_index = n->lost_until_hop + 1;
             n->lost_reason = in->lo > from ? in->reason : GW_GAP_HISTORY;
@@ -57,11 +63,13 @@ static int do_hop(gw_node *n)
     return gw_node_step(n, view);
 }
 
-/* The first hop that lies wholly in every input. */
+/* The first hop that lies wholly in every input that may not be missing. */
 static void begin_hops(gw_node *n)
 {
     for (int i = 0; i < n->n_in; i++) {
         const gw_input *in = &n->in[i];
+        if (in->may_lack)
+            continue;
         const int64_t hop = in->hop, first = in->lo;
         int64_t h = first / hop;
         if (h * hop < first)
@@ -112,9 +120,9 @@ static int64_t needed_ns(const gw_node *n, unsigned lacking)
 {
     if (n->hop_known)
         return hop_end_ns(n, n->hop_index);
-    int64_t first_ns = INT64_MAX;
+    int64_t first_ns = INT64_MAX / 2; /* none of those that count has begun */
     for (int i = 0; i < n->n_in; i++)
-        if (!(lacking >> i & 1)) {
+        if (!(lacking >> i & 1) && !n->in[i].may_lack) {
             const int64_t ns = gw_input_ns(&n->in[i], n->in[i].lo);
             first_ns = ns < first_ns ? ns : first_ns;
         }
@@ -131,7 +139,7 @@ static bool patience_is_over(gw_node *n, unsigned lacking)
     for (int i = 0; i < n->n_in; i++) {
         if (lacking >> i & 1)
             all_late &= n->in[i].late;
-        else
+        else if (!n->in[i].may_lack) /* one that may be missing gives nobody up */
             ahead |= gw_input_ns(&n->in[i], gw_input_known(&n->in[i])) >= need_ns;
     }
     if (!n->waiting_since_ns)
@@ -145,7 +153,8 @@ static int go_on_without(gw_node *n, unsigned lacking)
     const int64_t until_ns = needed_ns(n, lacking);
     int64_t last = n->hop_index;
     for (int i = 0; i < n->n_in && n->hop_known; i++) {
-        const int64_t lost = lacking >> i & 1 ? last : last_lost(n, lacking, &n->in[i]);
+        const bool tells = !(lacking >> i & 1) && !n->in[i].may_lack;
+        const int64_t lost = tells ? last_lost(n, lacking, &n->in[i]) : last;
         last = lost > last ? lost : last;
     }
     for (int i = 0; i < n->n_in; i++) {
@@ -161,6 +170,8 @@ static int go_on_without(gw_node *n, unsigned lacking)
         if (!first)
             continue;
         gw_log(GW_LOG_WARN, n->name, "%s is late, going on without it", input_name(in));
+        if (in->may_lack)
+            continue;
         const gw_arrival a = {.hole = {from, (uint64_t)(until - from), GW_GAP_LATE, GW_DQ_ALL}};
         GW_TRY(gw_node_gap(n, -1, &a));
     }
@@ -189,7 +200,24 @@ static int take_input(gw_node *n, gw_input *in, bool ahead)
         in->late = false;
         gw_log(GW_LOG_INFO, n->name, "%s is back", input_name(in));
     }
-    return gw_node_gap(n, n->n_in > 1 ? -1 : 0, &a);
+    return in->may_lack ? GW_OK : gw_node_gap(n, n->n_in > 1 ? -1 : 0, &a);
+}
+
+/* Takes what comes on an input that is of no use, so that its producer goes on. */
+static int waste(gw_input *in, bool *progress)
+{
+    gw_arrival a;
+    const int err = gw_input_next(in, &a);
+    *progress |= err == GW_OK;
+    return err == GW_OK ? gw_input_done(in, &a) : err == GW_EAGAIN || err == GW_EEND ? GW_OK : err;
+}
+
+/* An input that the others do without has ended: it lacks the next hop no more. */
+static void end_early(const gw_node *n, gw_input *in)
+{
+    in->started = true;
+    if (n->hop_known)
+        in->end = in->lo = in->hi = in->base = (n->hop_index + 1) * in->hop;
 }
 
 /* Hops of all inputs together. */
@@ -200,12 +228,21 @@ int gw_node_run_hops(gw_node *n)
         bool progress = false, ended = false;
         for (int i = 0; i < n->n_in; i++) {
             gw_input *in = &n->in[i];
+            if (!in->hop) {
+                GW_TRY(waste(in, &progress));
+                wanted |= (unsigned)!in->ended << i;
+                continue;
+            }
             const bool lacks = is_lacking(n, in);
             if (!lacks && !may_take_ahead(n, in))
                 continue;
             int err = take_input(n, in, !lacks);
             if (err < 0 && err != GW_EAGAIN && err != GW_EEND)
                 return err;
+            if (lacks && err == GW_EEND && in->may_lack) {
+                end_early(n, in);
+                continue;
+            }
             progress |= err == GW_OK;
             lacking |= (unsigned)lacks << i;
             wanted |= (unsigned)(lacks || !in->has_next) << i;

@@ -23,9 +23,11 @@ static const struct {
     {"alerts", gw_cmd_alerts, "list, show and export the events of a journal"},
     {"keygen", gw_cmd_keygen, "make a pair of keys for encrypted links"},
     {"model", gw_cmd_model, "look at a network, run it on a file, time it"},
+    {"report", gw_cmd_report, "what cleaning did: an HTML report from recordings of before and after"},
     {"top", gw_cmd_top, "watch a running graph: stages, links, ages, losses"},
     {"dump", gw_cmd_dump, "ask a running graph's ring to write its last seconds to a file"},
     {"tune", gw_cmd_tune, "find the fastest transforms for this machine, once"},
+    {"witness", gw_cmd_witness, "rank channels as witnesses of strain's noise"},
     {"version", gw_cmd_version, "versions of the program and of what it stands on"},
 };
 

@@ -51,9 +51,10 @@ typedef struct gw_input {
     gw_block *waiting; /* taken from the link, but there is a hole before it */
     gw_arrival next;   /* not yet handed on */
     bool has_next;
-    bool anew;  /* the sender is another run, and the next arrival must say so */
-    bool loose; /* what comes next need not tile: another run, or we went on without this input */
-    bool late;  /* we went on without it, and it is not back */
+    bool anew;     /* the sender is another run, and the next arrival must say so */
+    bool loose;    /* what comes next need not tile: another run, or we went on without this input */
+    bool late;     /* we went on without it, and it is not back */
+    bool may_lack; /* its node goes on without it where it is not whole */
     uint32_t hop, history, ahead; /* ahead: samples beyond the hop that may be taken before they are needed */
     bool ended, started;
     int64_t end;     /* everything before this sample has come, as samples or as a hole */

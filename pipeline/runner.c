@@ -71,6 +71,20 @@ int gw_env_emit(gw_env *env, const gw_event *e)
     return err;
 }
 
+int gw_env_reached(gw_env *env, int64_t told_ns)
+{
+    const gw_node *n = env->node;
+    gw_event e = {.phase = GW_PHASE_REACHED, .told_ns = told_ns};
+    snprintf(e.stream, sizeof e.stream, "%.*s", (int)sizeof e.stream - 1, n->name);
+    int err = gw_node_emit(env->node, &e);
+    return err == GW_EPEER ? GW_OK : err;
+}
+
+int64_t gw_env_late_ns(const gw_env *env)
+{
+    return env->node->late_ns;
+}
+
 void gw_env_gauge(gw_env *env, const char *name, double value)
 {
     if (env)
@@ -366,9 +380,15 @@ static int sink_events(gw_node *n, bool *progress)
             *progress = true;
             if (!f->from->here && !n->timebase.anchor_wall_ns && gw_receiver_timebase(f->receiver, &t))
                 gw_graph_adopt_timebase(n->graph, &t, false);
-            gw_count_add(&n->count.events, 1);
             const int64_t since_ns = gw_node_tick(n);
-            err = n->kind->event(n->self, &e);
+            if (e.phase == GW_PHASE_REACHED) {
+                err = n->kind->reached ? n->kind->reached(n->self, e.stream, e.told_ns) : GW_OK;
+            } else if (e.phase == GW_PHASE_BACKGROUND) {
+                err = n->kind->background ? n->kind->background(n->self, &e) : GW_OK;
+            } else {
+                gw_count_add(&n->count.events, 1);
+                err = n->kind->event(n->self, &e);
+            }
             gw_node_stepped(n, since_ns);
             GW_TRY(err);
         }
@@ -448,7 +468,7 @@ static void mourn_events(gw_node *n)
                 continue;
             gw_event e;
             int err = gw_feed_take(f, &e);
-            if (err == GW_OK && e.phase != GW_PHASE_INJECTION)
+            if (err == GW_OK && e.phase < GW_PHASE_INJECTION)
                 gw_log(GW_LOG_ERROR, n->name,
                        "not taken after the failure: event %s %s, GPS %.3f, statistic %.3f", e.id,
                        gw_phase_text(e.phase), (double)e.gps_ns / 1e9, e.statistic);

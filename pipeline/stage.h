@@ -8,9 +8,9 @@
  *
  * Every input stream is cut into hops on the absolute sample grid: a hop begins at a multiple of `hop`
  * samples counted from GPS 0 + phase, whatever the block length. step() sees one hop of every input at
- * the same stream time, each with `history` samples before it. Where any input has a hole, the hop is
- * lost for the stage: gap() is called once per hole (state that spans time must be forgotten), and
- * step() resumes when hop and history are whole again.
+ * the same stream time, each with `history` samples before it. Where any input has a hole (but for those that
+ * plan's may_lack names), the hop is lost for the stage: gap() is called once per hole (state that spans time
+ * must be forgotten), and step() resumes when hop and history are whole again.
  *
  * On a device (plan's on_device) views and outs lie in the device's memory; where the neighbours' do not, the
  * graph copies in between. step() only enqueues on gw_env_queue(): what it reads and writes stays put until
@@ -32,6 +32,9 @@ enum {
 
 typedef enum gw_role { GW_SOURCE, GW_STAGE, GW_SINK } gw_role;
 
+/* What a source's data are: only the first are of the sky of now. */
+typedef enum gw_origin { GW_LIVE, GW_ARCHIVED, GW_SIMULATED } gw_origin;
+
 /* What the runner lends to a running stage. Use it only in the stage's own calls. */
 typedef struct gw_env gw_env;
 const char *gw_env_name(const gw_env *env); /* "whiten.H1" */
@@ -46,9 +49,13 @@ void gw_env_waited(gw_env *env, int64_t ns);
 /* Sends an event to every sink that listens; waits where one has not taken the last 128, so that none is
  * lost. Only where makes_events is set. */
 int gw_env_emit(gw_env *env, const gw_event *e);
-/* Sets a named number that `gwstream top` and the end of a run show: at most GW_MAX_GAUGES a node, `name` a
- * literal such as "bns_range_mpc". Any step may; costs next to nothing. Does nothing without an env (tests).
- */
+/* Says to every sink that listens that no event of this stage with told_ns at or before this is still to
+ * come. A stage that makes events does so about once a second of stream time. */
+int gw_env_reached(gw_env *env, int64_t told_ns);
+/* Look-ahead of all stages from the sources to this one's output. */
+int64_t gw_env_late_ns(const gw_env *env);
+/* Sets a named number that `gwstream top` and the end of a run show: at most GW_MAX_GAUGES a node, `name`
+ * such as "bns_range_mpc". Any step may; costs next to nothing. Does nothing without an env (tests). */
 void gw_env_gauge(gw_env *env, const char *name, double value);
 /* Stages on the device: the device, and a queue of the stage's own. NULL elsewhere. Good until close() ends.
  */
@@ -62,13 +69,22 @@ typedef struct gw_plan {
     /* given */
     const char *name;
     int n_in;
-    const gw_spec *in;       /* [n_in] */
-    bool has_events_in;      /* an event feed is connected (sinks) */
+    const gw_spec *in;         /* [n_in] */
+    bool has_events_in;        /* an event feed is connected (sinks) */
+    int n_branches;            /* stages whose events come in (sinks) ... */
+    const char *const *branch; /* ... and their names, in the order of `from` */
+    int n_backgrounds;         /* the same of stages that measure a background */
+    const char *const *background;
+    gw_origin origin;        /* the least real of the graph's sources */
+    bool publish;            /* the run was told to let replayed and simulated events leave this host */
     const gw_device *device; /* NULL: there is none, or it may not be used */
     int threads;             /* that gw_parallel will have */
     /* to be said */
     uint32_t hop[GW_MAX_PORTS];     /* samples of input i a step; 0 = blocks as they come (zero copy) */
     uint32_t history[GW_MAX_PORTS]; /* samples of input i before the hop */
+    bool may_lack[GW_MAX_PORTS];    /* with hops, not input 0: where input i is not whole the step comes all
+                                       the same, its view with data NULL; gap() does not speak of it. Its own
+                                       hop 0: it is of no use, and always missing */
     int64_t keep_ns[GW_MAX_PORTS];  /* sinks, and stages with hop 0: references (gw_block_ref on a view's
                                        block) that this much of input i may be under at any time, beyond
                                        the block at hand; what a stage keeps it lets go in drain */
@@ -81,12 +97,14 @@ typedef struct gw_plan {
     int in_flight;             /* on the device: at most so many steps under way; 0 = GW_IN_FLIGHT */
     size_t device_bytes;       /* that open() will allocate on the device, roughly */
     char note[200];            /* one more line for `gwstream check`; "" = none */
+    char unfit[400];           /* why part of what the YAML says cannot be done, though the stage goes on
+                                  without it: `gwstream check` says it and ends with status 2; "" = all can */
 } gw_plan;
 
 /* A read-only view of one hop of one input with its history before it. */
 typedef struct gw_view {
     const void *data;   /* dtype of the spec; channel c's first hop sample is data[c * stride]; its history
-                           lies at negative indices down to -history */
+                           lies at negative indices down to -history. NULL: it is missing (may_lack) */
     size_t stride;      /* samples from channel to channel */
     gw_space space;     /* where data lies */
     uint32_t n_samples; /* the hop (with hop 0: the block's length) */
@@ -144,10 +162,14 @@ typedef struct gw_kind {
     const char *kind; /* the word in YAML */
     const char *help; /* one line for --help and docs */
     gw_role role;
+    gw_origin origin;    /* sources */
     bool per_stream;     /* one instance for each incoming stream, with one input and one output each */
     bool takes_events;   /* a sink that listens to event feeds */
     bool takes_presence; /* minds absent channels itself; without it a hop that lacks a channel is a hole */
     bool makes_events;
+    bool makes_background; /* with makes_events: of phase GW_PHASE_BACKGROUND, and no others */
+    bool side_branch; /* a stage off the search's path: its links drop, as a sink's do, where a source keeps
+                         time */
     size_t state_size;
     int (*configure)(void *self, gw_conf *conf);
     int (*plan)(void *self, gw_plan *plan);
@@ -166,6 +188,10 @@ typedef struct gw_kind {
     int (*take)(void *self, int port, const gw_view *in);
     /* Sinks with takes_events. */
     int (*event)(void *self, const gw_event *e);
+    /* Optional, sinks with takes_events: an event of phase GW_PHASE_BACKGROUND. */
+    int (*background)(void *self, const gw_event *e);
+    /* Optional, sinks with takes_events: what a stage said by gw_env_reached. */
+    int (*reached)(void *self, const char *stage, int64_t told_ns);
     /* Optional. Stages: forget what spans time, once per hole (port -1 when several are involved), and, with
      * a hole of no samples, when the sender in another process has begun anew. Sinks: every hole of every
      * input. */

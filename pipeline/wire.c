@@ -119,6 +119,8 @@ int gw_spec_write(const gw_spec *s, char **text)
     write_string(f, "detector", s->detector);
     write_string(f, "unit", s->unit);
     write_string(f, "whitening", s->whitening);
+    if (s->cleaning[0])
+        write_string(f, "cleaning", s->cleaning);
     fputc('}', f);
     const bool well = !ferror(f);
     if (fclose(f) != 0 || !well) {
@@ -197,6 +199,7 @@ static int read_fields(gw_conf *root, gw_spec *s)
     GW_TRY(read_string(root, "detector", s->detector, sizeof s->detector));
     GW_TRY(read_string(root, "unit", s->unit, sizeof s->unit));
     GW_TRY(read_string(root, "whitening", s->whitening, sizeof s->whitening));
+    GW_TRY(read_string(root, "cleaning", s->cleaning, sizeof s->cleaning));
     GW_TRY(gw_conf_get_int(root, "phase_ns", INT64_MIN, INT64_MAX, &phase));
     GW_TRY(gw_conf_get_int(root, "block_samples", 0, UINT32_MAX, &block));
     if (gw_conf_find(root, "dtype"))

@@ -130,6 +130,7 @@ static int create_stream(gw_hdf5_out *o, gw_out_stream *s, int64_t sample0)
     if (g < 0 || gw_hdf5_put_text(g, "layout", ops(o)->name) < 0 ||
         gw_hdf5_put_text(g, "detector", spec->detector) < 0 || gw_hdf5_put_text(g, "unit", spec->unit) < 0 ||
         gw_hdf5_put_text(g, "whitening", spec->whitening) < 0 ||
+        gw_hdf5_put_text(g, "cleaning", spec->cleaning) < 0 ||
         gw_hdf5_put_text(g, "dtype", gw_dtype_text(spec->dtype)) < 0 ||
         gw_hdf5_put_int(g, "rate_num", spec->rate.num) < 0 ||
         gw_hdf5_put_int(g, "rate_den", spec->rate.den) < 0 ||

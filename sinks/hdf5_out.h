@@ -15,7 +15,7 @@
  * Samples that never came are NaN (0 where the type has none) and cost no disk; so are absent channels.
  * What was lost, and what GWpy has no place for, is in /gwstream (attributes version, software, run_id,
  * complete: 1 once the file was closed as it should be) / <stream>:
- *   attributes  layout, detector, unit, whitening, dtype, rate_num, rate_den, phase_ns, sample0,
+ *   attributes  layout, detector, unit, whitening, cleaning, dtype, rate_num, rate_den, phase_ns, sample0,
  *               block_samples, gap_samples, gap_reasons (texts) and gap_samples_by_reason
  *   paths       gwpy: the stream's datasets, as strings
  *   dq          rows {sample0, n_samples, dq, flags, gap_reason}: they tile all that came; flags are a

@@ -44,6 +44,15 @@ static const char create_sql[] =
            " UNIQUE (gps_ns, detectors, detail));";
 #undef X
 
+/* What version 2 added. A journal of version 1 gets it when it is next written. Rows of broker_ack are what
+ * is settled: acknowledged, or refused for the reason that is there. */
+static const char brokers_sql[] =
+    "ALTER TABLE runs ADD COLUMN origin TEXT NOT NULL DEFAULT 'live';"
+    "CREATE TABLE brokers (name TEXT PRIMARY KEY, since INTEGER NOT NULL);" /* an events.number */
+    "CREATE TABLE broker_ack (broker TEXT NOT NULL, id TEXT NOT NULL, phase TEXT NOT NULL,"
+    " serial INTEGER NOT NULL, acked_ns INTEGER, latency_s REAL, refused TEXT,"
+    " PRIMARY KEY (broker, id, phase, serial)) WITHOUT ROWID;";
+
 #define X(type, name) #name ", "
 #define Y(type, name) ":" #name ", "
 static const char put_sql[] = "INSERT INTO events (" GW_EVENT_COLUMNS(
@@ -164,7 +173,7 @@ static void unlock_run(gw_journal *j)
 /* Is this ours? Reads only, so that a file which is not ours stays as it was. */
 static int look(gw_journal *j, bool *empty)
 {
-    int64_t application = 0, version = 0, tables = 0;
+    int64_t application = 0, tables = 0;
     GW_TRY(ask_int(j, "PRAGMA application_id", 0, &application));
     GW_TRY(ask_int(j, "SELECT count(*) FROM sqlite_master", 0, &tables));
     *empty = application == 0 && tables == 0;
@@ -175,25 +184,29 @@ static int look(gw_journal *j, bool *empty)
                        "journal %s: an SQLite file of another program, not a gwstream journal; name "
                        "another file",
                        j->path);
-    GW_TRY(ask_int(j, "SELECT max(version) FROM schema", 0, &version));
-    if (version > GW_JOURNAL_VERSION)
+    GW_TRY(ask_int(j, "SELECT max(version) FROM schema", 0, &j->version));
+    if (j->version > GW_JOURNAL_VERSION)
         return gw_fail(GW_ENOTSUP,
                        "journal %s: written by a newer gwstream (journal version %lld, this one knows "
                        "%d); use that one or name another journal",
-                       j->path, (long long)version, GW_JOURNAL_VERSION);
-    if (version < 1)
+                       j->path, (long long)j->version, GW_JOURNAL_VERSION);
+    if (j->version < 1)
         return gw_fail(GW_EFORMAT, "journal %s: damaged (no schema version); move it away", j->path);
     return 0;
 }
 
-static int create_tables(gw_journal *j)
+/* All tables of a new journal, or what an old one lacks. */
+static int create_tables(gw_journal *j, bool empty)
 {
     char utc[32], sql[512];
     snprintf(sql, sizeof sql, "INSERT INTO schema VALUES (%d, '%s', '%s'); PRAGMA application_id = %d;",
              GW_JOURNAL_VERSION, GW_VERSION, gw_gps_utc(gw_gps_now_ns(), utc, sizeof utc), APPLICATION_ID);
     GW_TRY(gw_journal_exec(j, "BEGIN IMMEDIATE"));
-    GW_TRY(gw_journal_exec(j, create_sql));
+    if (empty)
+        GW_TRY(gw_journal_exec(j, create_sql));
+    GW_TRY(gw_journal_exec(j, brokers_sql));
     GW_TRY(gw_journal_exec(j, sql));
+    j->version = GW_JOURNAL_VERSION;
     return gw_journal_exec(j, "COMMIT");
 }
 
@@ -286,8 +299,8 @@ static int open_write(gw_journal *j)
                        j->path);
     GW_TRY(gw_journal_exec(j, "PRAGMA synchronous = FULL"));
 
-    if (empty)
-        GW_TRY(create_tables(j));
+    if (empty || j->version < GW_JOURNAL_VERSION)
+        GW_TRY(create_tables(j, empty));
     GW_TRY(begin_run(j));
     return prepare_all(j);
 }
@@ -340,6 +353,24 @@ void gw_journal_close(gw_journal **p)
     unlock_run(j);
     free(j);
     *p = NULL;
+}
+
+int gw_journal_attach(gw_journal **j, const char *path)
+{
+    GW_TRY(start(j, path));
+    int err = connect_db(*j, path, SQLITE_OPEN_READWRITE);
+    if (err == 0)
+        err = gw_journal_exec(*j, "PRAGMA synchronous = NORMAL");
+    if (err < 0)
+        gw_journal_close(j);
+    return err;
+}
+
+int gw_journal_set_origin(gw_journal *j, const char *origin)
+{
+    char sql[96];
+    snprintf(sql, sizeof sql, "UPDATE runs SET origin = '%.16s' WHERE run = %lld", origin, (long long)j->run);
+    return gw_journal_exec(j, sql);
 }
 
 int64_t gw_journal_run(const gw_journal *j)

@@ -17,8 +17,8 @@
 
 #include "pipeline/event.h"
 
-#define GW_JOURNAL_VERSION    1
-#define GW_JOURNAL_JSON_BYTES 4608      /* always enough for gw_journal_json */
+#define GW_JOURNAL_VERSION    2 /* 2: brokers and their acknowledgements, and what the data of a run were */
+#define GW_JOURNAL_JSON_BYTES 8192      /* always enough for gw_journal_json */
 #define GW_MATCH_NS           500000000 /* an event this close to an injection has found it */
 
 typedef struct gw_journal gw_journal;
@@ -31,6 +31,9 @@ int gw_journal_open(gw_journal **j, const char *path);
 int gw_journal_open_read(gw_journal **j, const char *path);
 void gw_journal_close(gw_journal **j);
 int64_t gw_journal_run(const gw_journal *j); /* number of the current run; reading: of the latest */
+/* What the data of this run are: live (so it is without this call), replay or sim. Kept with the run, so that
+ * what is sent later is never taken for the sky of now. */
+int gw_journal_set_origin(gw_journal *j, const char *origin);
 
 /* Commits one phase of an event. *serial becomes its serial number. *published: it was here already, and
  * published; then nothing is added and it must not be published again. "Already here" is what an earlier
@@ -75,6 +78,21 @@ typedef struct gw_journal_query {
  * non-zero. visit may call gw_journal_mark. */
 typedef int gw_journal_visit(void *user, const gw_journal_row *row);
 int gw_journal_each(gw_journal *j, const gw_journal_query *q, gw_journal_visit *visit, void *user);
+
+/* Calls visit for each phase `first` that an earlier run has committed, with from_ns <= gps_ns <= to_ns. */
+typedef int gw_journal_first_visit(void *user, const char *id, int64_t gps_ns);
+int gw_journal_each_first(gw_journal *j, int64_t from_ns, int64_t to_ns, gw_journal_first_visit *visit,
+                          void *user);
+
+/* What a broker has said to a row: acknowledged, or refused for good. */
+typedef struct gw_journal_ack {
+    const char *broker, *refused; /* valid during the call; refused NULL: acknowledged ... */
+    int64_t acked_ns;             /* ... at this GPS wall time ... */
+    double latency_s;             /* ... so long after the merger, NAN if there is no such thing */
+} gw_journal_ack;
+
+typedef int gw_journal_ack_visit(void *user, const gw_journal_ack *a);
+int gw_journal_each_ack(gw_journal *j, const gw_journal_row *row, gw_journal_ack_visit *visit, void *user);
 
 /* An injection and the event nearest to it, if one is within GW_MATCH_NS and not retracted. An event's time
  * is the arrival at the latest of its own detectors, so that is what it is compared with, where the

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * The journal's inside, shared by journal.c, which writes, and journal_read.c, which reads. Nobody else
- * includes this. */
+ * The journal's inside, shared by journal.c, which writes, journal_read.c, which reads, and outbox.c, through
+ * which brokers are served. Nobody else includes this. */
 #ifndef GW_JOURNAL_DB_H
 #define GW_JOURNAL_DB_H
 
@@ -44,7 +44,7 @@ struct gw_journal {
     char path[GW_JOURNAL_PATH_BYTES];
     sqlite3 *db;
     int lock; /* descriptor of <path>-lock; -1 when reading */
-    int64_t run;
+    int64_t run, version;
     sqlite3_stmt *put, *find, *newest, *again, *mark, *inject;
     char differed[GW_EVENT_ID_BYTES]; /* the id that was warned of last */
 };
@@ -53,5 +53,17 @@ struct gw_journal {
 int gw_journal_fail(const gw_journal *j, int rc);
 int gw_journal_exec(gw_journal *j, const char *sql);
 int gw_journal_prepare(gw_journal *j, const char *sql, sqlite3_stmt **s);
+
+/* A second connection to a journal that this program has open for writing: no run and no lock of its own.
+ * Its commits survive a kill, but may be lost with the power: they do not wait for the disk, and so do not
+ * hold up those of events. */
+int gw_journal_attach(gw_journal **j, const char *path);
+/* Columns of an event `e` and how they become a row. */
+#define GW_JOURNAL_COLUMN(type, name) "e." #name ", "
+#define GW_JOURNAL_COLUMNS                                                                                   \
+    GW_EVENT_COLUMNS(GW_JOURNAL_COLUMN)                                                                      \
+    "e.phase, e.serial, e.run, e.committed_ns, e.published_ns, e.recovered, e.latency_s"
+enum { GW_JOURNAL_AFTER_COLUMNS = 27 }; /* index of what a SELECT has after them */
+void gw_journal_read_row(sqlite3_stmt *s, gw_journal_row *r);
 
 #endif

@@ -10,19 +10,17 @@
 #include <stdio.h>
 #include <string.h>
 
-#define X(type, name) "e." #name ", "
 /* The inner SELECT has a limit, so SQLite finishes it before the first row comes out, and the visitor may
  * change rows. */
-static const char rows_sql[] = "SELECT * FROM (SELECT " GW_EVENT_COLUMNS(
-    X) "phase, serial, run, committed_ns, published_ns, recovered,"
-       " latency_s, (SELECT f.latency_s FROM events AS f WHERE f.id = e.id AND f.phase = 'first' AND"
-       " f.number <= e.number ORDER BY f.number DESC LIMIT 1), json, number"
-       " FROM events AS e WHERE (?1 IS NULL OR substr(e.id, 1, length(?1)) = ?1)"
-       " AND (NOT ?3 OR e.number = (SELECT max(number) FROM events AS o WHERE o.id = e.id))"
-       " AND (NOT ?4 OR e.published_ns IS NULL) AND ((?2 IS NULL AND ?5 < 0) OR e.id IN"
-       " (SELECT id FROM latest WHERE ?2 IS NULL OR gps_ns >= ?2 ORDER BY number DESC LIMIT ?5))"
-       " ORDER BY e.number DESC LIMIT -1) ORDER BY number";
-#undef X
+static const char rows_sql[] =
+    "SELECT * FROM (SELECT " GW_JOURNAL_COLUMNS
+    ", (SELECT f.latency_s FROM events AS f WHERE f.id = e.id AND f.phase = 'first' AND"
+    " f.number <= e.number ORDER BY f.number DESC LIMIT 1), json, number"
+    " FROM events AS e WHERE (?1 IS NULL OR substr(e.id, 1, length(?1)) = ?1)"
+    " AND (NOT ?3 OR e.number = (SELECT max(number) FROM events AS o WHERE o.id = e.id))"
+    " AND (NOT ?4 OR e.published_ns IS NULL) AND ((?2 IS NULL AND ?5 < 0) OR e.id IN"
+    " (SELECT id FROM latest WHERE ?2 IS NULL OR gps_ns >= ?2 ORDER BY number DESC LIMIT ?5))"
+    " ORDER BY e.number DESC LIMIT -1) ORDER BY number";
 
 static void column_text(sqlite3_stmt *s, int i, char *to, size_t size)
 {
@@ -48,7 +46,7 @@ static gw_phase phase_from(const unsigned char *text)
     return GW_PHASE_FINAL;
 }
 
-static void read_row(sqlite3_stmt *s, gw_journal_row *r)
+void gw_journal_read_row(sqlite3_stmt *s, gw_journal_row *r)
 {
     gw_event *e = &r->event;
     int i = -1;
@@ -68,8 +66,7 @@ static void read_row(sqlite3_stmt *s, gw_journal_row *r)
     r->published_ns = column_ns(s, ++i);
     r->recovered = sqlite3_column_int(s, ++i) != 0;
     r->latency_s = column_real(s, ++i);
-    r->first_latency_s = column_real(s, ++i);
-    r->json = (const char *)sqlite3_column_text(s, ++i);
+    r->first_latency_s = NAN;
 }
 
 int gw_journal_each(gw_journal *j, const gw_journal_query *q, gw_journal_visit *visit, void *user)
@@ -88,11 +85,60 @@ int gw_journal_each(gw_journal *j, const gw_journal_query *q, gw_journal_visit *
     gw_journal_row row;
     while (err == 0 && (rc = sqlite3_step(s)) != SQLITE_DONE) {
         if (rc == SQLITE_ROW) {
-            read_row(s, &row);
+            gw_journal_read_row(s, &row);
+            row.first_latency_s = column_real(s, GW_JOURNAL_AFTER_COLUMNS);
+            row.json = (const char *)sqlite3_column_text(s, GW_JOURNAL_AFTER_COLUMNS + 1);
             err = visit(user, &row);
         } else {
             err = gw_journal_fail(j, rc);
         }
+    }
+    sqlite3_finalize(s);
+    return err;
+}
+
+int gw_journal_each_first(gw_journal *j, int64_t from_ns, int64_t to_ns, gw_journal_first_visit *visit,
+                          void *user)
+{
+    sqlite3_stmt *s = NULL;
+    GW_TRY(gw_journal_prepare(
+        j, "SELECT id, gps_ns FROM events WHERE gps_ns BETWEEN ?1 AND ?2 AND phase = 'first' AND run < ?3",
+        &s));
+    sqlite3_bind_int64(s, 1, from_ns);
+    sqlite3_bind_int64(s, 2, to_ns);
+    sqlite3_bind_int64(s, 3, j->run);
+    int rc, err = 0;
+    while (err == 0 && (rc = sqlite3_step(s)) != SQLITE_DONE)
+        err = rc == SQLITE_ROW
+                  ? visit(user, (const char *)sqlite3_column_text(s, 0), sqlite3_column_int64(s, 1))
+                  : gw_journal_fail(j, rc);
+    sqlite3_finalize(s);
+    return err;
+}
+
+int gw_journal_each_ack(gw_journal *j, const gw_journal_row *row, gw_journal_ack_visit *visit, void *user)
+{
+    sqlite3_stmt *s = NULL;
+    if (j->version < 2)
+        return 0;
+    GW_TRY(gw_journal_prepare(j,
+                              "SELECT broker, refused, acked_ns, latency_s FROM broker_ack WHERE id = ?1 AND"
+                              " phase = ?2 AND serial = ?3 ORDER BY acked_ns, broker",
+                              &s));
+    sqlite3_bind_text(s, 1, row->event.id, -1, SQLITE_STATIC);
+    sqlite3_bind_text(s, 2, gw_phase_text(row->event.phase), -1, SQLITE_STATIC);
+    sqlite3_bind_int(s, 3, row->serial);
+    int rc, err = 0;
+    while (err == 0 && (rc = sqlite3_step(s)) != SQLITE_DONE) {
+        if (rc != SQLITE_ROW) {
+            err = gw_journal_fail(j, rc);
+            break;
+        }
+        const gw_journal_ack a = {.broker = (const char *)sqlite3_column_text(s, 0),
+                                  .refused = (const char *)sqlite3_column_text(s, 1),
+                                  .acked_ns = column_ns(s, 2),
+                                  .latency_s = column_real(s, 3)};
+        err = visit(user, &a);
     }
     sqlite3_finalize(s);
     return err;

@@ -2,11 +2,11 @@
  * Draws one event with cairo. Called by the picture sink. Everything that is measured in pixels is here;
  * what is computed from strain is in timefreq.c.
  *
- * Colours: the map's scale rises evenly in lightness from deep blue to pale yellow and can be read without
- * telling red from green; detectors have Okabe and Ito's colours, close to those of the field. */
+ * Detectors have Okabe and Ito's colours, close to those of the field. */
 #include "sinks/plot.h"
 
-#include <cairo.h>
+#include "sinks/pen.h"
+
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -18,78 +18,25 @@ enum { ROWS = 150, COLS = 900 };
 
 static const double map_q = 7, low_hz = 20, high_hz = 1000, band_low_hz = 30, band_high_hz = 400;
 
-typedef struct rgb {
-    double r, g, b;
-} rgb;
+static const gw_rgb paper = {0.992, 0.990, 0.984}, found = {0.84, 0.10, 0.36}, injected = {0.0, 0.55, 0.42},
+                    statistic_ink = {0.24, 0.20, 0.50};
 
-static const rgb paper = {0.992, 0.990, 0.984}, panel = {1, 1, 1}, ink = {0.10, 0.12, 0.16},
-                 soft = {0.42, 0.45, 0.50}, line = {0.80, 0.81, 0.83}, faint = {0.915, 0.92, 0.93},
-                 found = {0.84, 0.10, 0.36}, injected = {0.0, 0.55, 0.42}, statistic_ink = {0.24, 0.20, 0.50},
-                 missing = {0.62, 0.63, 0.66};
-
-/* Control points of the map's colours, in sRGB, at even steps. */
-static const rgb scale[] = {{0.031, 0.047, 0.149}, {0.098, 0.110, 0.345}, {0.118, 0.235, 0.510},
-                            {0.086, 0.384, 0.569}, {0.090, 0.529, 0.545}, {0.270, 0.675, 0.447},
-                            {0.580, 0.796, 0.318}, {0.894, 0.878, 0.380}, {1.000, 0.976, 0.780}};
-
-static rgb colour(double v)
-{
-    const int last = (int)(sizeof scale / sizeof *scale) - 1;
-    double u = (v < 0 ? 0 : v > 1 ? 1 : v) * last;
-    int i = u < last ? (int)u : last - 1;
-    double f = u - i;
-    return (rgb){scale[i].r + f * (scale[i + 1].r - scale[i].r),
-                 scale[i].g + f * (scale[i + 1].g - scale[i].g),
-                 scale[i].b + f * (scale[i + 1].b - scale[i].b)};
-}
-
-static rgb detector_colour(const char *name)
+static gw_rgb detector_colour(const char *name)
 {
     switch (name[0]) {
     case 'H':
-        return (rgb){0.835, 0.369, 0.000};
+        return (gw_rgb){0.835, 0.369, 0.000};
     case 'L':
-        return (rgb){0.000, 0.447, 0.698};
+        return (gw_rgb){0.000, 0.447, 0.698};
     case 'V':
-        return (rgb){0.560, 0.320, 0.640};
+        return (gw_rgb){0.560, 0.320, 0.640};
     default:
-        return (rgb){0.350, 0.350, 0.350};
+        return (gw_rgb){0.350, 0.350, 0.350};
     }
 }
 
-/* ---- pen and type ---- */
-
-typedef enum anchor { AT_LEFT, AT_CENTRE, AT_RIGHT } anchor;
-
-static void set(cairo_t *c, rgb k, double alpha)
-{
-    cairo_set_source_rgba(c, k.r, k.g, k.b, alpha);
-}
-
-static double type(cairo_t *c, double x, double y, double size, bool bold, rgb k, anchor a, const char *text)
-{
-    cairo_text_extents_t e;
-    cairo_select_font_face(c, "sans-serif", CAIRO_FONT_SLANT_NORMAL,
-                           bold ? CAIRO_FONT_WEIGHT_BOLD : CAIRO_FONT_WEIGHT_NORMAL);
-    cairo_set_font_size(c, size);
-    cairo_text_extents(c, text, &e);
-    cairo_move_to(c, a == AT_LEFT ? x : a == AT_RIGHT ? x - e.x_advance : x - e.x_advance / 2, y);
-    set(c, k, 1);
-    cairo_show_text(c, text);
-    return e.x_advance;
-}
-
-static void type_upwards(cairo_t *c, double x, double y, double size, rgb k, const char *text)
-{
-    cairo_save(c);
-    cairo_translate(c, x, y);
-    cairo_rotate(c, -M_PI / 2);
-    type(c, 0, 0, size, false, k, AT_CENTRE, text);
-    cairo_restore(c);
-}
-
 /* A small filled label; returns the x of its left end. */
-static double badge(cairo_t *c, double right, double y, rgb k, const char *text)
+static double badge(cairo_t *c, double right, double y, gw_rgb k, const char *text)
 {
     cairo_text_extents_t e;
     cairo_select_font_face(c, "sans-serif", CAIRO_FONT_SLANT_NORMAL, CAIRO_FONT_WEIGHT_BOLD);
@@ -102,9 +49,9 @@ static double badge(cairo_t *c, double right, double y, rgb k, const char *text)
     cairo_arc(c, x + r, y + h - r, r, M_PI / 2, M_PI);
     cairo_arc(c, x + r, y + r, r, M_PI, 1.5 * M_PI);
     cairo_close_path(c);
-    set(c, k, 1);
+    gw_pen_set(c, k, 1);
     cairo_fill(c);
-    type(c, x + 14, y + 22, 17, true, panel, AT_LEFT, text);
+    gw_pen_type(c, x + 14, y + 22, 17, true, gw_pen_panel, GW_AT_LEFT, text);
     return x - 12;
 }
 
@@ -127,23 +74,12 @@ static double y_of(const box *b, double v)
     return b->y + b->h * (1 - f);
 }
 
-/* The step 1, 2 or 5 times a power of ten that gives at most `most` ticks. */
-static double tick_step(double span, int most)
-{
-    double step = pow(10, floor(log10(span / most)));
-    static const double times[] = {1, 2, 5, 10};
-    size_t i = 0;
-    while (i < 3 && span / (step * times[i]) > most)
-        i++;
-    return step * times[i];
-}
-
-static void hline(cairo_t *c, const box *b, double v, rgb k, double alpha)
+static void hline(cairo_t *c, const box *b, double v, gw_rgb k, double alpha)
 {
     double y = floor(y_of(b, v)) + 0.5;
     cairo_move_to(c, b->x, y);
     cairo_line_to(c, b->x + b->w, y);
-    set(c, k, alpha);
+    gw_pen_set(c, k, alpha);
     cairo_set_line_width(c, 1);
     cairo_stroke(c);
 }
@@ -156,20 +92,20 @@ static void y_ticks(cairo_t *c, const box *b, double step)
         if (y < b->y + 8 || y > b->y + b->h - 8) /* would meet the numbers of the next panel */
             continue;
         snprintf(text, sizeof text, "%g", fabs(v) < 1e-9 * step ? 0 : v);
-        type(c, b->x - 10, y + 5, 14, false, soft, AT_RIGHT, text);
-        hline(c, b, v, faint, 1);
+        gw_pen_type(c, b->x - 10, y + 5, 14, false, gw_pen_soft, GW_AT_RIGHT, text);
+        hline(c, b, v, gw_pen_faint, 1);
     }
 }
 
-static void x_grid(cairo_t *c, const gw_plot *p, const box *b, rgb k, double alpha)
+static void x_grid(cairo_t *c, const gw_plot *p, const box *b, gw_rgb k, double alpha)
 {
-    double step = tick_step(p->before_s + p->after_s, 16);
+    double step = gw_pen_step(p->before_s + p->after_s, 16);
     for (double t = ceil(-p->before_s / step - 1e-9) * step; t <= p->after_s + 1e-9; t += step) {
         double x = floor(gw_plot_x(p, t)) + 0.5;
         cairo_move_to(c, x, b->y);
         cairo_line_to(c, x, b->y + b->h);
     }
-    set(c, k, alpha);
+    gw_pen_set(c, k, alpha);
     cairo_set_line_width(c, 1);
     cairo_stroke(c);
 }
@@ -177,7 +113,7 @@ static void x_grid(cairo_t *c, const gw_plot *p, const box *b, rgb k, double alp
 static void frame(cairo_t *c, const box *b)
 {
     cairo_rectangle(c, b->x - 0.5, b->y - 0.5, b->w + 1, b->h + 1);
-    set(c, line, 1);
+    gw_pen_set(c, gw_pen_line, 1);
     cairo_set_line_width(c, 1);
     cairo_stroke(c);
 }
@@ -191,7 +127,7 @@ static void time_lines(cairo_t *c, const gw_plot *p, const box *b, bool on_dark)
     cairo_set_line_width(c, 1.5);
     cairo_move_to(c, x, b->y);
     cairo_line_to(c, x, b->y + b->h);
-    set(c, on_dark ? panel : found, on_dark ? 0.75 : 0.9);
+    gw_pen_set(c, on_dark ? gw_pen_panel : found, on_dark ? 0.75 : 0.9);
     cairo_stroke(c);
     if (p->truth) {
         x = gw_plot_x(p, (double)(p->truth->gps_ns - p->event->gps_ns) / 1e9);
@@ -199,7 +135,7 @@ static void time_lines(cairo_t *c, const gw_plot *p, const box *b, bool on_dark)
         cairo_set_line_width(c, 2);
         cairo_move_to(c, x, b->y);
         cairo_line_to(c, x, b->y + b->h);
-        set(c, on_dark ? (rgb){0.45, 1, 0.8} : injected, 0.95);
+        gw_pen_set(c, on_dark ? (gw_rgb){0.45, 1, 0.8} : injected, 0.95);
         cairo_stroke(c);
     }
     cairo_set_dash(c, NULL, 0, 0);
@@ -231,7 +167,7 @@ static void clip(cairo_t *c, const box *b)
 
 /* ---- panels ---- */
 
-static uint32_t pixel(rgb k)
+static uint32_t pixel(gw_rgb k)
 {
     return 0xff000000u | (uint32_t)(k.r * 255 + 0.5) << 16 | (uint32_t)(k.g * 255 + 0.5) << 8 |
            (uint32_t)(k.b * 255 + 0.5);
@@ -247,7 +183,7 @@ static void paint_map(cairo_t *c, const box *b, const float *energy, double most
         for (int r = 0; r < ROWS; r++)
             for (int k = 0; k < COLS; k++) {
                 double e = (double)energy[r * COLS + k];
-                uint32_t v = pixel(isnan(e) ? missing : colour(e / most));
+                uint32_t v = pixel(isnan(e) ? gw_pen_missing : gw_pen_scale(e / most));
                 memcpy(data + (ROWS - 1 - r) * stride + 4 * k, &v, 4); /* row 0 is the lowest frequency */
             }
         cairo_surface_mark_dirty(image);
@@ -268,7 +204,7 @@ static void colour_bar(cairo_t *c, const box *map, double most)
     box b = {map->x + map->w + 18, map->y, 16, map->h, 0, most, false};
     cairo_pattern_t *g = cairo_pattern_create_linear(0, b.y + b.h, 0, b.y);
     for (int i = 0; i <= 32; i++) {
-        rgb k = colour(i / 32.0);
+        gw_rgb k = gw_pen_scale(i / 32.0);
         cairo_pattern_add_color_stop_rgb(g, i / 32.0, k.r, k.g, k.b);
     }
     cairo_rectangle(c, b.x, b.y, b.w, b.h);
@@ -276,13 +212,14 @@ static void colour_bar(cairo_t *c, const box *map, double most)
     cairo_fill(c);
     cairo_pattern_destroy(g);
     char text[32];
-    double step = tick_step(most, b.h > 150 ? 5 : 3);
+    double step = gw_pen_step(most, b.h > 150 ? 5 : 3);
     for (double v = 0; v <= most * 1.0001; v += step) {
         snprintf(text, sizeof text, "%g", v);
         double y = y_of(&b, v) + (v <= 0 ? 0 : v > most * 0.97 ? 10 : 5);
-        type(c, b.x + b.w + 7, y, 14, false, soft, AT_LEFT, text);
+        gw_pen_type(c, b.x + b.w + 7, y, 14, false, gw_pen_soft, GW_AT_LEFT, text);
     }
-    type_upwards(c, b.x + b.w + 52, b.y + b.h / 2, 14, soft, b.h > 140 ? "normalized energy" : "energy");
+    gw_pen_type_upwards(c, b.x + b.w + 52, b.y + b.h / 2, 14, gw_pen_soft,
+                        b.h > 140 ? "normalized energy" : "energy");
 }
 
 static int map_panel(cairo_t *c, const gw_plot *p, const struct gw_plot_strain *d, box b)
@@ -312,7 +249,7 @@ static int map_panel(cairo_t *c, const gw_plot *p, const struct gw_plot_strain *
     free(energy);
     GW_TRY(err);
 
-    x_grid(c, p, &b, panel, 0.07);
+    x_grid(c, p, &b, gw_pen_panel, 0.07);
     time_lines(c, p, &b, true);
     frame(c, &b);
     static const double ticks[] = {20, 50, 100, 200, 500, 1000};
@@ -322,11 +259,15 @@ static int map_panel(cairo_t *c, const gw_plot *p, const struct gw_plot_strain *
             continue;
         snprintf(text, sizeof text, "%g", ticks[i]);
         double y = y_of(&b, ticks[i]);
-        type(c, b.x - 10, y + (i == 0 ? 2 : y < b.y + 4 ? 11 : 5), 14, false, soft, AT_RIGHT, text);
-        hline(c, &b, ticks[i], panel, 0.07);
+        gw_pen_type(c, b.x - 10,
+                    y + (i == 0        ? 2
+                         : y < b.y + 4 ? 11
+                                       : 5),
+                    14, false, gw_pen_soft, GW_AT_RIGHT, text);
+        hline(c, &b, ticks[i], gw_pen_panel, 0.07);
     }
-    type_upwards(c, b.x - 62, b.y + b.h / 2, 15, ink, "frequency (Hz)");
-    type(c, b.x + 16, b.y + 34, 26, true, panel, AT_LEFT, d->detector);
+    gw_pen_type_upwards(c, b.x - 62, b.y + b.h / 2, 15, gw_pen_ink, "frequency (Hz)");
+    gw_pen_type(c, b.x + 16, b.y + 34, 26, true, gw_pen_panel, GW_AT_LEFT, d->detector);
     return 0;
 }
 
@@ -350,20 +291,20 @@ static int trace_panel(cairo_t *c, const gw_plot *p, const struct gw_plot_strain
         b.v1 = fmin(most * 1.15, 1e6);
         b.v0 = -b.v1;
         cairo_rectangle(c, b.x, b.y, b.w, b.h);
-        set(c, panel, 1);
+        gw_pen_set(c, gw_pen_panel, 1);
         cairo_fill(c);
-        x_grid(c, p, &b, faint, 1);
-        y_ticks(c, &b, tick_step(2 * b.v1, 6));
+        x_grid(c, p, &b, gw_pen_faint, 1);
+        y_ticks(c, &b, gw_pen_step(2 * b.v1, 6));
         clip(c, &b);
         time_lines(c, p, &b, false);
         curve(c, p, &b, s, y);
-        set(c, detector_colour(d->detector), 1);
+        gw_pen_set(c, detector_colour(d->detector), 1);
         cairo_set_line_width(c, 1.5);
         cairo_set_line_join(c, CAIRO_LINE_JOIN_ROUND);
         cairo_stroke(c);
         cairo_restore(c);
         frame(c, &b);
-        type_upwards(c, b.x - 62, b.y + b.h / 2, 15, ink, "strain (σ)");
+        gw_pen_type_upwards(c, b.x - 62, b.y + b.h / 2, 15, gw_pen_ink, "strain (σ)");
     }
     free(y);
     return err;
@@ -375,9 +316,9 @@ static void threshold(cairo_t *c, const box *b, double v, bool above, const char
     if (isnan(v))
         return;
     cairo_set_dash(c, dashes, 2, 0);
-    hline(c, b, v, soft, 1);
+    hline(c, b, v, gw_pen_soft, 1);
     cairo_set_dash(c, NULL, 0, 0);
-    type(c, b->x + 10, y_of(b, v) + (above ? -5 : 14), 13, false, soft, AT_LEFT, text);
+    gw_pen_type(c, b->x + 10, y_of(b, v) + (above ? -5 : 14), 13, false, gw_pen_soft, GW_AT_LEFT, text);
 }
 
 static void mark(cairo_t *c, const gw_plot *p, const box *b, const struct gw_plot_mark *m, bool label)
@@ -387,9 +328,9 @@ static void mark(cairo_t *c, const gw_plot *p, const box *b, const struct gw_plo
         return;
     cairo_new_sub_path(c);
     cairo_arc(c, x, y, m->phase == GW_PHASE_UPDATE ? 3.5 : 5.5, 0, 2 * M_PI);
-    set(c, m->phase == GW_PHASE_FIRST ? panel : statistic_ink, 1);
+    gw_pen_set(c, m->phase == GW_PHASE_FIRST ? gw_pen_panel : statistic_ink, 1);
     cairo_fill_preserve(c);
-    set(c, statistic_ink, 1);
+    gw_pen_set(c, statistic_ink, 1);
     cairo_set_line_width(c, 2);
     cairo_stroke(c);
     char text[48];
@@ -402,10 +343,10 @@ static void mark(cairo_t *c, const gw_plot *p, const box *b, const struct gw_plo
     cairo_text_extents(c, text, &e);
     cairo_rectangle(c, left ? x - 17 - e.x_advance : x + 9, fmin(y + 5, b->y + b->h - 6) - 13,
                     e.x_advance + 8, 18);
-    set(c, panel, 0.8);
+    gw_pen_set(c, gw_pen_panel, 0.8);
     cairo_fill(c);
-    type(c, x + (left ? -13 : 13), fmin(y + 5, b->y + b->h - 6), 14, false, statistic_ink,
-         left ? AT_RIGHT : AT_LEFT, text);
+    gw_pen_type(c, x + (left ? -13 : 13), fmin(y + 5, b->y + b->h - 6), 14, false, statistic_ink,
+                left ? GW_AT_RIGHT : GW_AT_LEFT, text);
 }
 
 static void statistic_panel(cairo_t *c, const gw_plot *p, box b)
@@ -428,16 +369,16 @@ static void statistic_panel(cairo_t *c, const gw_plot *p, box b)
     b.v1 = hi + 0.16 * (hi - lo);
 
     cairo_rectangle(c, b.x, b.y, b.w, b.h);
-    set(c, panel, 1);
+    gw_pen_set(c, gw_pen_panel, 1);
     cairo_fill(c);
-    x_grid(c, p, &b, faint, 1);
-    y_ticks(c, &b, tick_step(b.v1 - b.v0, 5));
+    x_grid(c, p, &b, gw_pen_faint, 1);
+    y_ticks(c, &b, gw_pen_step(b.v1 - b.v0, 5));
     threshold(c, &b, p->candidate, false, "candidate threshold");
     threshold(c, &b, p->alert, true, "alert threshold");
     clip(c, &b);
     time_lines(c, p, &b, false);
     curve(c, p, &b, s, s->x);
-    set(c, statistic_ink, 1);
+    gw_pen_set(c, statistic_ink, 1);
     cairo_set_line_width(c, 2.5);
     cairo_set_line_join(c, CAIRO_LINE_JOIN_ROUND);
     cairo_stroke(c);
@@ -445,7 +386,7 @@ static void statistic_panel(cairo_t *c, const gw_plot *p, box b)
         mark(c, p, &b, &p->mark[i], p->mark[i].phase != GW_PHASE_UPDATE);
     cairo_restore(c);
     frame(c, &b);
-    type_upwards(c, b.x - 62, b.y + b.h / 2, 15, ink, "ranking statistic");
+    gw_pen_type_upwards(c, b.x - 62, b.y + b.h / 2, 15, gw_pen_ink, "ranking statistic");
 }
 
 /* ---- words ---- */
@@ -483,9 +424,9 @@ static void heading(cairo_t *c, const gw_plot *p)
     double right = RIGHT + 92;
     if (e->injection || p->truth)
         right = badge(c, right, 28, injected, "INJECTION");
-    badge(c, right, 28, e->alert ? found : soft, e->alert ? "ALERT" : "CANDIDATE");
+    badge(c, right, 28, e->alert ? found : gw_pen_soft, e->alert ? "ALERT" : "CANDIDATE");
 
-    type(c, LEFT - 72, 56, 31, true, ink, AT_LEFT, e->id);
+    gw_pen_type(c, LEFT - 72, 56, 31, true, gw_pen_ink, GW_AT_LEFT, e->id);
     gw_gps_utc(e->gps_ns, utc, sizeof utc);
     utc[10] = ' ';
     if (strlen(utc) > 23)
@@ -496,10 +437,10 @@ static void heading(cairo_t *c, const gw_plot *p)
         used += (size_t)snprintf(detectors + used, sizeof detectors - used, *d == ',' ? " + " : "%c", *d);
     detectors[used] = '\0';
     snprintf(text, sizeof text, "%s UTC   ·   %s   ·   %s", utc, detectors, e->model);
-    type(c, LEFT - 72, 92, 19, false, ink, AT_LEFT, text);
+    gw_pen_type(c, LEFT - 72, 92, 19, false, gw_pen_ink, GW_AT_LEFT, text);
     rarity(e->noise_rate_hz, far, sizeof far);
     snprintf(text, sizeof text, "ranking statistic %.2f   ·   %s", e->statistic, far);
-    double x = LEFT - 72 + type(c, LEFT - 72, 121, 19, false, ink, AT_LEFT, text);
+    double x = LEFT - 72 + gw_pen_type(c, LEFT - 72, 121, 19, false, gw_pen_ink, GW_AT_LEFT, text);
 
     if (!p->truth)
         return;
@@ -511,20 +452,20 @@ static void heading(cairo_t *c, const gw_plot *p)
         n += snprintf(text + n, sizeof text - (size_t)n, ", %.1f + %.1f M☉", m1, m2);
     if (!isnan(snr))
         snprintf(text + n, sizeof text - (size_t)n, ", network SNR %.1f", snr);
-    type(c, x + 36, 121, 19, false, injected, AT_LEFT, text);
+    gw_pen_type(c, x + 36, 121, 19, false, injected, GW_AT_LEFT, text);
 }
 
 static void foot(cairo_t *c, const gw_plot *p)
 {
     char text[96];
-    double step = tick_step(p->before_s + p->after_s, 16);
+    double step = gw_pen_step(p->before_s + p->after_s, 16);
     for (double t = ceil(-p->before_s / step - 1e-9) * step; t <= p->after_s + 1e-9; t += step) {
         snprintf(text, sizeof text, "%g", fabs(t) < 1e-9 ? 0 : nearbyint(t * 1e6) / 1e6);
-        type(c, gw_plot_x(p, t), BOTTOM + 22, 15, false, ink, AT_CENTRE, text);
+        gw_pen_type(c, gw_plot_x(p, t), BOTTOM + 22, 15, false, gw_pen_ink, GW_AT_CENTRE, text);
     }
     int64_t us = (p->event->gps_ns + 500) / 1000;
     snprintf(text, sizeof text, "seconds from GPS %" PRId64 ".%06" PRId64, us / 1000000, us % 1000000);
-    type(c, (LEFT + RIGHT) / 2.0, BOTTOM + 54, 18, false, ink, AT_CENTRE, text);
+    gw_pen_type(c, (LEFT + RIGHT) / 2.0, BOTTOM + 54, 18, false, gw_pen_ink, GW_AT_CENTRE, text);
 
     /* what the two vertical lines are */
     static const double dashes[] = {7, 5}, dots[] = {2, 4};
@@ -533,26 +474,26 @@ static void foot(cairo_t *c, const gw_plot *p)
     cairo_set_line_width(c, 2);
     cairo_move_to(c, x, y);
     cairo_line_to(c, x + 36, y);
-    set(c, found, 1);
+    gw_pen_set(c, found, 1);
     cairo_stroke(c);
-    x += 44 + type(c, x + 44, y + 5, 15, false, soft, AT_LEFT, "arrival, as found") + 26;
+    x += 44 + gw_pen_type(c, x + 44, y + 5, 15, false, gw_pen_soft, GW_AT_LEFT, "arrival, as found") + 26;
     if (p->truth) {
         cairo_set_dash(c, dots, 2, 0);
         cairo_set_line_width(c, 2.5);
         cairo_move_to(c, x, y);
         cairo_line_to(c, x + 36, y);
-        set(c, injected, 1);
+        gw_pen_set(c, injected, 1);
         cairo_stroke(c);
-        type(c, x + 44, y + 5, 15, false, soft, AT_LEFT, "as injected");
+        gw_pen_type(c, x + 44, y + 5, 15, false, gw_pen_soft, GW_AT_LEFT, "as injected");
     }
     cairo_set_dash(c, NULL, 0, 0);
-    type(c, RIGHT + 92, BOTTOM + 54, 14, false, soft, AT_RIGHT, "gwstream");
+    gw_pen_type(c, RIGHT + 92, BOTTOM + 54, 14, false, gw_pen_soft, GW_AT_RIGHT, "gwstream");
 }
 
 static int draw(cairo_t *c, const gw_plot *p)
 {
     cairo_set_antialias(c, CAIRO_ANTIALIAS_BEST);
-    set(c, paper, 1);
+    gw_pen_set(c, paper, 1);
     cairo_paint(c);
     heading(c, p);
     foot(c, p);

@@ -283,7 +283,7 @@ static int ready(gw_series *s, int stream, int64_t sample, part **p)
     return GW_OK;
 }
 
-int gw_series_write(gw_series *s, int stream, const gw_view *v)
+static int write_in_file(gw_series *s, int stream, const gw_view *v)
 {
     part *p;
     GW_TRY(ready(s, stream, v->sample0, &p));
@@ -297,6 +297,31 @@ int gw_series_write(gw_series *s, int stream, const gw_view *v)
     GW_TRY(get_stuck(s, err));
     if (s->lost_from[stream] == INT64_MIN)
         s->lost_from[stream] = v->sample0;
+    return GW_OK;
+}
+
+/* The first sample after `sample` that lies in another file, or in another chunk of a wide one. */
+static int64_t boundary(const gw_series *s, int stream, int64_t sample)
+{
+    const int64_t block = s->c.file.spec[stream].block_samples;
+    int64_t end = s->c.every_ns ? first_of(s, stream, number_of(s, stream, sample) + 1) : INT64_MAX;
+    if (s->c.file.layout == GW_LAYOUT_WIDE && (sample / block + 1) * block < end)
+        end = (sample / block + 1) * block;
+    return end;
+}
+
+/* A stage with a delay sends blocks that lie across the grid: they are cut. */
+int gw_series_write(gw_series *s, int stream, const gw_view *v)
+{
+    gw_view part = *v;
+    const int64_t end = v->sample0 + v->n_samples;
+    while (part.sample0 < end) {
+        const int64_t until = boundary(s, stream, part.sample0);
+        part.n_samples = (uint32_t)((until < end ? until : end) - part.sample0);
+        GW_TRY(write_in_file(s, stream, &part));
+        part.data = (const char *)part.data + part.n_samples * gw_dtype_bytes(s->c.file.spec[stream].dtype);
+        part.sample0 += part.n_samples;
+    }
     return GW_OK;
 }
 

@@ -39,7 +39,7 @@ typedef struct gw_archive_channel {
                                    the recorded stream, or what stands before ':' */
     char stream[GW_NAME_BYTES]; /* the stream's name in a recording; else "" */
     char detector[8];           /* "H1" or "" */
-    char unit[16], whitening[128];
+    char unit[16], whitening[128], cleaning[256];
     gw_rate rate;
     int64_t phase_ns;      /* GPS time of sample 0, within [0, 1 sample) */
     int64_t sample0;       /* number of the first sample */

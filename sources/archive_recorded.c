@@ -76,6 +76,7 @@ static int common(hid_t group, const char *stream, gw_archive_channel *c)
     memcpy(c->detector, detector, sizeof detector);
     GW_TRY(gw_hdf5_attr_text(group, "unit", c->unit, sizeof c->unit, &found));
     GW_TRY(gw_hdf5_attr_text(group, "whitening", c->whitening, sizeof c->whitening, &found));
+    GW_TRY(gw_hdf5_attr_text(group, "cleaning", c->cleaning, sizeof c->cleaning, &found));
     GW_TRY(read_dtype(group, &c->dtype, &c->exact));
     snprintf(c->stream, sizeof c->stream, "%s", stream);
     gw_archive_set_group(c);

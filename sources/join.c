@@ -103,12 +103,24 @@ static int check_wishes(const gw_join *j, const gw_join_wish *w)
 
 /* ---- joining ---- */
 
-static int stream_for(gw_join *j, const gw_archive_channel *c, gw_join_stream **out)
+/* A detector's channels form one stream; where one file has them at several rates, one for each rate. */
+static int stream_for(gw_join *j, const gw_archive *a, const gw_archive_channel *c, gw_join_stream **out)
 {
+    gw_join_stream *other = NULL;
+    bool split = false;
     for (int i = 0; i < j->n_streams; i++) {
-        *out = &j->stream[i];
-        if (!strcmp((*out)->spec.name, c->group))
+        gw_join_stream *s = *out = &j->stream[i];
+        if (strcmp(s->spec.name, c->group) != 0)
+            continue;
+        if (gw_rate_equal(s->spec.rate, c->rate))
             return GW_OK;
+        const bool same_file = s->n_segments && s->segment[s->n_segments - 1].archive == a;
+        split = split || (same_file && !c->stream[0]);
+        other = s;
+    }
+    if (other && !split) { /* will be found not to fit */
+        *out = other;
+        return GW_OK;
     }
     gw_join_stream *more = realloc(j->stream, (size_t)(j->n_streams + 1) * sizeof *more);
     if (!more)
@@ -120,11 +132,24 @@ static int stream_for(gw_join *j, const gw_archive_channel *c, gw_join_stream **
     memcpy(s->name, c->group, sizeof s->name);
     memcpy(s->detector, c->detector, sizeof s->detector);
     memcpy(s->whitening, c->whitening, sizeof s->whitening);
+    memcpy(s->cleaning, c->cleaning, sizeof s->cleaning);
     s->rate = c->rate;
     s->phase_ns = c->phase_ns;
     s->dtype = c->dtype;
     s->block_samples = c->block_samples;
     return GW_OK;
+}
+
+/* Of streams with one name the one of the highest rate keeps it: "H1", "H1_16Hz". */
+static void name_rates(gw_join *j)
+{
+    for (int i = 0; i < j->n_streams; i++)
+        for (int k = 0; k < j->n_streams; k++) {
+            gw_spec *a = &j->stream[i].spec, *b = &j->stream[k].spec;
+            const size_t n = strlen(b->name);
+            if (i != k && strcmp(a->name, b->name) == 0 && gw_rate_hz(b->rate) < gw_rate_hz(a->rate))
+                snprintf(b->name + n, sizeof b->name - n, "_%gHz", gw_rate_hz(b->rate));
+        }
 }
 
 static int segment_for(gw_join_stream *s, gw_archive *a, gw_join_segment **out)
@@ -151,7 +176,7 @@ static int add_channel(gw_join *j, gw_archive *a, int i)
     const gw_archive_channel *c = gw_archive_channel_at(a, i);
     gw_join_stream *s = NULL;
     gw_join_segment *g = NULL;
-    GW_TRY(stream_for(j, c, &s));
+    GW_TRY(stream_for(j, a, c, &s));
     GW_TRY(segment_for(s, a, &g));
     int *more = realloc(g->channel, (size_t)(g->n_channels + 1) * sizeof *more);
     if (!more)
@@ -359,11 +384,27 @@ static int open_entry(gw_join *j, const char *entry)
     return there || !strpbrk(entry, "*?[") ? open_archive(j, entry) : open_matching(j, entry, entry);
 }
 
-int gw_join_open(gw_join *j, const gw_join_wish *w)
+int gw_join_files(gw_join *j, char *const *file, int n_files)
 {
     *j = (gw_join){0};
-    for (int i = 0; i < w->n_files; i++)
-        GW_TRY(open_entry(j, w->file[i]));
+    for (int i = 0; i < n_files; i++)
+        GW_TRY(open_entry(j, file[i]));
+    return GW_OK;
+}
+
+static int borrow(gw_join *j, gw_archive *const *archive, int n)
+{
+    *j = (gw_join){.lent = true, .archive = malloc(((size_t)n + 1) * sizeof(gw_archive *))};
+    if (!j->archive)
+        return gw_fail(GW_ENOMEM, "%d files", n);
+    memcpy(j->archive, archive, (size_t)n * sizeof *archive);
+    j->n_archives = n;
+    return GW_OK;
+}
+
+int gw_join_open(gw_join *j, const gw_join_wish *w)
+{
+    GW_TRY(w->lent ? borrow(j, w->lent, w->n_lent) : gw_join_files(j, w->file, w->n_files));
     GW_TRY(check_wishes(j, w));
     for (int a = 0; a < j->n_archives; a++)
         for (int i = 0; i < gw_archive_count(j->archive[a]); i++)
@@ -373,6 +414,7 @@ int gw_join_open(gw_join *j, const gw_join_wish *w)
         return gw_fail(GW_EFORMAT, "%s: nothing was recorded", w->file[0]);
     if (j->n_streams == 0)
         return gw_fail(GW_ECONFIG, "'detectors' and 'channels' together leave nothing");
+    name_rates(j);
     for (int i = 0; i < j->n_streams; i++)
         GW_TRY(finish_stream(&j->stream[i]));
     qsort(j->stream, (size_t)j->n_streams, sizeof *j->stream, by_name);
@@ -389,7 +431,7 @@ void gw_join_close(gw_join *j)
         free(s->segment);
         gw_spec_free(&s->spec);
     }
-    for (int i = 0; i < j->n_archives; i++)
+    for (int i = 0; i < j->n_archives && !j->lent; i++)
         gw_archive_close(&j->archive[i]);
     free(j->stream);
     free(j->archive);

@@ -17,7 +17,8 @@ typedef struct gw_join_segment {
 } gw_join_segment;
 
 typedef struct gw_join_stream {
-    gw_spec spec; /* name = detector or group; all but stream_id; block_samples as recorded or 0 */
+    gw_spec spec; /* name = detector or group (with "_16Hz" where one file has several rates: the slower
+                     ones); all but stream_id; block_samples as recorded or 0 */
     gw_join_segment *segment; /* [n_segments], by time, no overlap */
     int n_segments, room;
     int64_t shift;      /* samples later than archived */
@@ -26,6 +27,7 @@ typedef struct gw_join_stream {
 
 typedef struct gw_join {
     gw_archive **archive;
+    bool lent; /* they are somebody else's */
     int n_archives;
     gw_join_stream *stream; /* [n_streams], sorted by name */
     int n_streams;
@@ -38,6 +40,8 @@ typedef struct gw_join_shift {
 } gw_join_shift;
 
 typedef struct gw_join_wish {
+    gw_archive *const *lent; /* [n_lent] instead of files: opened already, and to outlive the join; or NULL */
+    int n_lent;
     char **file, **detector, **channel; /* detector, channel: only these; none = all */
     int n_files, n_detectors, n_channels;
     gw_join_shift *shift;
@@ -48,6 +52,8 @@ typedef struct gw_join_wish {
 /* Opens all files and joins them. An entry of `file` is a file, a folder (its .hdf5, .hdf and .h5 files), or
  * a pattern ("night-*.hdf5"). Errors name the files. gw_join_close also after a failure. */
 int gw_join_open(gw_join *j, const gw_join_wish *w);
+/* Only the first half: the archives, for who wants to see what is in them. */
+int gw_join_files(gw_join *j, char *const *file, int n_files);
 void gw_join_close(gw_join *j);
 
 /* The segment of the stream that ends after `sample`, or n_segments. */

@@ -173,6 +173,7 @@ const gw_kind gw_kind_repeat = {
     .kind = "repeat",
     .help = "one prepared block of noise, over and over: many channels at next to no cost",
     .role = GW_SOURCE,
+    .origin = GW_SIMULATED,
     .state_size = sizeof(repeat),
     .configure = repeat_configure,
     .plan = repeat_plan,

@@ -526,6 +526,7 @@ const gw_kind gw_kind_replay = {
     .kind = "replay",
     .help = "archived HDF5 (GWOSC, GWpy, one dataset per channel, own recordings) as streams",
     .role = GW_SOURCE,
+    .origin = GW_ARCHIVED,
     .state_size = sizeof(replay),
     .configure = replay_configure,
     .plan = replay_plan,

@@ -515,6 +515,7 @@ const gw_kind gw_kind_sim = {
     .kind = "sim",
     .help = "simulated detectors: noise, lines, glitches and binary mergers, repeatable from a seed",
     .role = GW_SOURCE,
+    .origin = GW_SIMULATED,
     .makes_events = true,
     .state_size = sizeof(sim),
     .configure = sim_configure,

@@ -47,7 +47,8 @@ typedef struct detect {
     int order[N]; /* channel of the network -> input port */
     gw_rate rate;
     int64_t phase_ns;
-    uint32_t frames; /* a hop */
+    uint32_t frames;                            /* a hop */
+    char detail[sizeof((gw_event *)0)->detail]; /* of every event */
     /* open */
     gw_kernels kernels;
     gw_net *net;
@@ -61,6 +62,8 @@ typedef struct detect {
     int64_t next_sample;
     int64_t good_frames; /* since the start or the last hole */
     int64_t due_ns, ingest_ns;
+    int64_t told_ns;    /* of the frame at hand */
+    int64_t reached_ns; /* as said */
     char id[GW_EVENT_ID_BYTES];
 } detect;
 
@@ -149,6 +152,36 @@ static int plan_hop(detect *d)
     return GW_OK;
 }
 
+/* A text as it may stand in JSON. */
+static void make_plain(char *text)
+{
+    for (; *text; text++)
+        if (*text == '"' || *text == '\\' || *text < 0x20 || *text > 0x7e)
+            *text = '?';
+}
+
+/* The thresholds, and what was subtracted from the strain before it came here. */
+static void write_detail(detect *d, const gw_spec *in, int n_in)
+{
+    const size_t size = sizeof d->detail - 2;
+    size_t used = (size_t)snprintf(d->detail, size, "{\"thresholds\":{\"candidate\":%.9g,\"alert\":%.9g}",
+                                   d->candidate, d->alert);
+    const char *before = ",\"cleaning\":{";
+    for (int i = 0; i < n_in; i++) {
+        char detector[sizeof in->detector + 1], cleaning[sizeof in->cleaning + 1];
+        snprintf(detector, sizeof detector, "%.*s", (int)sizeof in->detector, in[i].detector);
+        snprintf(cleaning, sizeof cleaning, "%.*s", (int)sizeof in->cleaning, in[i].cleaning);
+        make_plain(detector);
+        make_plain(cleaning);
+        if (!cleaning[0])
+            continue;
+        used +=
+            (size_t)snprintf(d->detail + used, size - used, "%s\"%s\":\"%s\"", before, detector, cleaning);
+        before = ",";
+    }
+    snprintf(d->detail + used, sizeof d->detail - used, before[1] ? "}" : "}}");
+}
+
 static int plan(void *self, gw_plan *p)
 {
     detect *d = self;
@@ -158,6 +191,7 @@ static int plan(void *self, gw_plan *p)
     GW_TRY(gw_sha256_file(d->path, d->model_hash));
     GW_TRY(read_card(d));
     GW_TRY(gw_model_match(&d->model, d->path, p->in, p->n_in, d->order));
+    write_detail(d, p->in, p->n_in);
     d->rate = p->in[0].rate;
     d->phase_ns = p->in[0].phase_ns;
     GW_TRY(plan_hop(d));
@@ -304,6 +338,7 @@ static int emit(detect *d, const gw_verdict *v)
                   .alert = v->alert,
                   .injection = v->injection,
                   .dq = v->dq,
+                  .told_ns = d->told_ns,
                   .due_ns = d->due_ns,
                   .ingest_ns = d->ingest_ns,
                   .decided_ns = gw_gps_now_ns(),
@@ -316,27 +351,47 @@ static int emit(detect *d, const gw_verdict *v)
     snprintf(e.model, sizeof e.model, "%s", d->model.name);
     snprintf(e.model_hash, sizeof e.model_hash, "%.*s", HASH_DIGITS, d->model_hash);
     snprintf(e.card_hash, sizeof e.card_hash, "%.*s", HASH_DIGITS, d->card->sha256);
-    snprintf(e.detail, sizeof e.detail, "{\"thresholds\":{\"candidate\":%.9g,\"alert\":%.9g}}", d->candidate,
-             d->alert);
+    memcpy(e.detail, d->detail, sizeof e.detail);
     return gw_env_emit(d->env, &e);
 }
 
 /* ---- running ---- */
 
-/* A hole: nothing on its other side may meet what was before it. */
+/* Stream time at which what rests on the samples before this one can be known. */
+static int64_t known_ns(const detect *d, int64_t sample)
+{
+    return gw_sample_to_ns(sample, d->rate, d->phase_ns) + gw_env_late_ns(d->env);
+}
+
+/* Once a second, and where nothing has been said for that long: so far all has been told. */
+static int say_reached(detect *d, int64_t sample)
+{
+    const int64_t now_ns = known_ns(d, sample);
+    if (d->reached_ns && now_ns - d->reached_ns < GW_SECOND_NS)
+        return GW_OK;
+    d->reached_ns = now_ns;
+    return gw_env_reached(d->env, now_ns);
+}
+
+/* A hole: nothing on its other side may meet what was before it. What it ends is told after all that the last
+ * frame told, and before what the next one will tell. */
 static int forget(detect *d)
 {
     gw_verdict v;
     gw_net_reset(d->net);
     d->good_frames = 0;
-    return gw_candidate_gap(d->cluster, &v) ? emit(d, &v) : GW_OK;
+    if (!gw_candidate_gap(d->cluster, &v))
+        return GW_OK;
+    d->told_ns++;
+    return emit(d, &v);
 }
 
 static int gap(void *self, int port, const gw_hole *hole)
 {
     (void)port;
-    (void)hole;
-    return forget(self);
+    detect *d = self;
+    GW_TRY(forget(d));
+    return say_reached(d, hole->sample0 + (int64_t)hole->samples);
 }
 
 static int lose(detect *d, const gw_view *in, gw_out *out, gw_gap_reason reason)
@@ -357,6 +412,7 @@ static int take_frame(detect *d, int64_t index, uint32_t k, uint64_t dq, bool in
                         .dq = dq,
                         .injection = injection};
     gw_verdict v;
+    d->told_ns = known_ns(d, (index + 1) * d->model.hop_samples);
     int said = gw_candidate_frame(d->cluster, &f, statistic, &v);
     return said == 1 ? emit(d, &v) : said;
 }
@@ -386,6 +442,7 @@ static int step(void *self, const gw_view *in, gw_out *out)
     }
     if ((dq & searched) != searched) {
         GW_TRY(forget(d));
+        GW_TRY(say_reached(d, d->next_sample));
         return lose(d, in, out, GW_GAP_QUALITY);
     }
     GW_TRY(gw_net_run(d->net, &(gw_net_in){.channel = x}, d->out));
@@ -407,6 +464,7 @@ static int step(void *self, const gw_view *in, gw_out *out)
             statistic[k - skip] = (float)s;
         }
     }
+    GW_TRY(say_reached(d, d->next_sample));
     if (!n)
         return lose(d, in, out, GW_GAP_HISTORY);
     out->sample0 = frame0 + skip;
@@ -417,7 +475,9 @@ static int step(void *self, const gw_view *in, gw_out *out)
 static int drain(void *self, gw_out *out)
 {
     (void)out;
-    return forget(self);
+    detect *d = self;
+    GW_TRY(forget(d));
+    return gw_env_reached(d->env, INT64_MAX);
 }
 
 const gw_kind gw_kind_detect = {

@@ -2,7 +2,7 @@
  * A detector in miniature for check_journal_kill.py: sends a fixed sequence of mergers through the alerts
  * sink, from the first on at every start, as a replay does. Says "ready" on stdout once the sink is open.
  *
- *   journal_driver JOURNAL ENDPOINT LINES MERGERS PAUSE_US */
+ *   journal_driver JOURNAL ENDPOINT LINES MERGERS PAUSE_US [MORE YAML KEYS] */
 #include "pipeline/stage.h"
 
 #include <stdio.h>
@@ -16,6 +16,11 @@ const char *gw_env_name(const gw_env *env)
 {
     (void)env;
     return "alerts";
+}
+
+void gw_env_gauge(gw_env *env, const char *name, double value)
+{
+    (void)env, (void)name, (void)value;
 }
 
 static int tell(void *self, int64_t merger, useconds_t pause_us)
@@ -48,9 +53,10 @@ static int tell(void *self, int64_t merger, useconds_t pause_us)
 
 static int run(void *self, char **argv)
 {
-    char yaml[1024];
+    char yaml[4096];
     gw_conf_file *file = NULL;
-    snprintf(yaml, sizeof yaml, "journal: %s\npublish: %s\nprint: %s\n", argv[1], argv[2], argv[3]);
+    snprintf(yaml, sizeof yaml, "journal: %s\npublish: %s\nprint: %s\n%s\n", argv[1], argv[2], argv[3],
+             argv[6] ? argv[6] : "");
     GW_TRY(gw_conf_parse(&file, "driver.yaml", yaml, strlen(yaml)));
     int err = gw_kind_alerts.configure(self, gw_conf_root(file));
     if (err == 0)
@@ -69,7 +75,7 @@ static int run(void *self, char **argv)
 int main(int argc, char **argv)
 {
     void *self = calloc(1, gw_kind_alerts.state_size);
-    if (argc != 6 || !self)
+    if (argc < 6 || argc > 7 || !self)
         return 2;
     int err = run(self, argv);
     if (err < 0)

@@ -12,6 +12,8 @@ with folder() as work:
     os.mkdir(f"{work}/models")
     for suffix in (".onnx", ".card.yaml"):
         os.symlink(MODEL.replace(".onnx", suffix), f"{work}/models/bbh-small{suffix}")
+    for path in (ROOT / "models").glob("deepclean-*"):
+        os.symlink(path, f"{work}/models/{path.name}")
     os.mkdir(f"{work}/quickstart")
     text = (ROOT / "configs" / "quickstart.yaml").read_text()
     check("pace: 1\n" in text and "rate: 16384Hz" in text, "the quickstart runs in real time at 16384 Hz")

@@ -29,7 +29,8 @@ static bool ends(const char *text, size_t n)
 static void check_possible(const gw_spec *s)
 {
     check(ends(s->name, sizeof s->name) && ends(s->detector, sizeof s->detector) &&
-          ends(s->unit, sizeof s->unit) && ends(s->whitening, sizeof s->whitening));
+          ends(s->unit, sizeof s->unit) && ends(s->whitening, sizeof s->whitening) &&
+          ends(s->cleaning, sizeof s->cleaning));
     check(!s->rate.num == !s->rate.den);
     check(s->dtype == 0 || gw_dtype_bytes(s->dtype));
     for (uint32_t i = 0; s->channel && i < s->n_channels; i++)
@@ -39,7 +40,7 @@ static void check_possible(const gw_spec *s)
 static void check_same(const gw_spec *a, const gw_spec *b)
 {
     check(!strcmp(a->name, b->name) && !strcmp(a->detector, b->detector) && !strcmp(a->unit, b->unit) &&
-          !strcmp(a->whitening, b->whitening));
+          !strcmp(a->whitening, b->whitening) && !strcmp(a->cleaning, b->cleaning));
     check(a->rate.num == b->rate.num && a->rate.den == b->rate.den && a->phase_ns == b->phase_ns);
     check(a->dtype == b->dtype && a->n_channels == b->n_channels && a->block_samples == b->block_samples);
     for (uint32_t i = 0; a->channel && b->channel && i < a->n_channels; i++)

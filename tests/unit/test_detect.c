@@ -137,6 +137,7 @@ int gw_kernels_init(gw_kernels *k, gw_kernels_level best)
 struct gw_env {
     int n;
     gw_event event[MAX_EVENTS];
+    int64_t reached_ns;
 };
 
 const char *gw_env_name(const gw_env *env)
@@ -156,6 +157,19 @@ int gw_env_emit(gw_env *env, const gw_event *e)
     assert_true(env->n < MAX_EVENTS);
     env->event[env->n++] = *e;
     return GW_OK;
+}
+
+int gw_env_reached(gw_env *env, int64_t told_ns)
+{
+    assert_true(told_ns > env->reached_ns);
+    env->reached_ns = told_ns;
+    return GW_OK;
+}
+
+int64_t gw_env_late_ns(const gw_env *env)
+{
+    (void)env;
+    return 10000000;
 }
 
 /* ---- files ---- */

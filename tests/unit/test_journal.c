@@ -439,7 +439,7 @@ static void what_is_no_journal_is_refused(void **state)
     run_sql("UPDATE schema SET version = 7");
     refuse(path, GW_ENOTSUP, "newer gwstream");
     assert_int_equal(gw_journal_open_read(&j, path), GW_ENOTSUP);
-    run_sql("UPDATE schema SET version = 1; PRAGMA wal_checkpoint(TRUNCATE)");
+    run_sql("UPDATE schema SET version = 2; PRAGMA wal_checkpoint(TRUNCATE)");
 
     f = fopen(path, "r+"); /* a file whose first page is there and whose others are noise */
     fseek(f, 4096, SEEK_SET);
@@ -500,9 +500,48 @@ static void a_full_disk_is_said(void **state)
     assert_string_equal(ask("PRAGMA integrity_check"), "ok");
 }
 
+static int add_first(void *user, const char *id, int64_t gps_ns)
+{
+    char *seen = user;
+    sprintf(seen + strlen(seen), "%s %d ", id, (int)((gps_ns - AT * GW_SECOND_NS) / 1000000));
+    return strcmp(id, "Gstop") == 0 ? 7 : 0;
+}
+
+static void first_words_are_found_by_their_time(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *id;
+        gw_phase phase;
+        double at_s;
+    } said[] = {{"Ga", GW_PHASE_FIRST, 0},
+                {"Ga", GW_PHASE_FINAL, 5},
+                {"Gb", GW_PHASE_FIRST, 8},
+                {"Gstop", GW_PHASE_FIRST, 20}};
+    char seen[256] = "";
+    gw_journal *j = NULL;
+    int serial;
+    bool published;
+    assert_int_equal(gw_journal_open(&j, path), 0);
+    for (size_t i = 0; i < sizeof said / sizeof *said; i++) {
+        const gw_event e = an_event(said[i].id, said[i].phase, AT + said[i].at_s);
+        assert_int_equal(gw_journal_put(j, &e, &serial, &published), 0);
+    }
+    const int64_t at = AT * GW_SECOND_NS;
+    assert_int_equal(gw_journal_each_first(j, at, INT64_MAX, add_first, seen), 0); /* of this run */
+    assert_string_equal(seen, "");
+    gw_journal_close(&j);
+    assert_int_equal(gw_journal_open(&j, path), 0);
+    assert_int_equal(gw_journal_each_first(j, at, at + 8 * GW_SECOND_NS, add_first, seen), 0);
+    assert_string_equal(seen, "Ga 0 Gb 8000 ");
+    assert_int_equal(gw_journal_each_first(j, at + 1, INT64_MAX, add_first, seen), 7);
+    gw_journal_close(&j);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(first_words_are_found_by_their_time, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(every_field_comes_back, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(a_replay_adds_nothing, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(a_reopened_event_has_a_second_final, make_dir, remove_dir),

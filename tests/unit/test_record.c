@@ -20,6 +20,7 @@ static gw_spec spec_of(const char *name, const char *detector, const char *chann
     snprintf(s.name, sizeof s.name, "%s", name);
     snprintf(s.detector, sizeof s.detector, "%s", detector);
     snprintf(s.whitening, sizeof s.whitening, "minimum 2048Hz 20-30Hz");
+    snprintf(s.cleaning, sizeof s.cleaning, "mains:net:0123456789abcdef:57-63");
     assert_works(gw_spec_set_channels(&s, 1, &channel));
     return s;
 }
@@ -115,6 +116,7 @@ static void comes_back(void **state)
     const gw_spec *w = &r.plan.out[0], *s = &r.plan.out[1];
     assert_string_equal(w->detector, "L1");
     assert_string_equal(w->whitening, in[0].whitening);
+    assert_string_equal(w->cleaning, in[0].cleaning);
     assert_string_equal(w->unit, "whitened");
     assert_string_equal(w->channel[0], "L1:STRAIN");
     assert_int_equal(w->dtype, GW_F32);

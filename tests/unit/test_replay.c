@@ -223,9 +223,19 @@ static void what_does_not_fit(void **state)
     hid_t f = make_file(two);
     put_channel(f, "H1:A", H5T_IEEE_F64LE, 256, x, "t0", 1000, "sample_rate", 64);
     put_channel(f, "H1:B", H5T_IEEE_F64LE, 256, x, "t0", 1000, "sample_rate", 16);
+    put_channel(f, "L1:A", H5T_IEEE_F64LE, 256, x, "t0", 1000, "sample_rate", 64);
+    put_channel(f, "L1:B", H5T_IEEE_F64LE, 128, x, "t0", 1000, "sample_rate", 64);
     H5Fclose(f);
-    assert_fails(alone_plan(&a, &gw_kind_replay, YAML("", two)), GW_EMISMATCH, "H1:A (64 Hz", "H1:B (16 Hz",
-                 "channels");
+    assert_fails(alone_plan(&a, &gw_kind_replay, YAML("", two)), GW_EMISMATCH, "L1:A (64 Hz, 256",
+                 "L1:B (64 Hz, 128", "channels");
+    alone_close(&a);
+    /* several rates of one detector: a stream each */
+    assert_works(alone_plan(&a, &gw_kind_replay, YAML("detectors: [H1]", two)));
+    assert_int_equal(a.plan.n_out, 2);
+    assert_string_equal(a.plan.out[0].name, "H1");
+    assert_int_equal(a.plan.out[0].rate.num, 64);
+    assert_string_equal(a.plan.out[1].name, "H1_16Hz");
+    assert_string_equal(a.plan.out[1].channel[0], "H1:B");
     alone_close(&a);
     assert_works(alone_plan(&a, &gw_kind_replay, YAML("channels: [H1:B]", two)));
     assert_int_equal(a.plan.out[0].block_samples, 1);

@@ -101,6 +101,7 @@ static const gw_kind kind_counter = {.kind = "counter",
 
 typedef struct summer {
     int64_t hop, history, late, fail_at, gaps, slow_ms;
+    bool spare, useless; /* input 1 may be missing; is of no use */
     gw_env *env;
 } summer;
 
@@ -113,6 +114,8 @@ static int summer_configure(void *self, gw_conf *c)
     GW_TRY(gw_conf_get_int(c, "history", 0, 1000, &s->history));
     GW_TRY(gw_conf_get_int(c, "late", 0, 1000, &s->late));
     GW_TRY(gw_conf_get_int(c, "slow_ms", 0, 1000, &s->slow_ms));
+    GW_TRY(gw_conf_get_bool(c, "spare", &s->spare));
+    GW_TRY(gw_conf_get_bool(c, "useless", &s->useless));
     return gw_conf_get_int(c, "fail_at", 0, 100000, &s->fail_at);
 }
 
@@ -122,6 +125,9 @@ static int summer_plan(void *self, gw_plan *p)
     for (int i = 0; i < p->n_in; i++) {
         p->hop[i] = (uint32_t)s->hop;
         p->history[i] = (uint32_t)s->history;
+        p->may_lack[i] = i && (s->spare || s->useless);
+        if (i && s->useless)
+            p->hop[i] = 0;
     }
     p->n_out = 1;
     GW_TRY(gw_spec_copy(&p->out[0], &p->in[0]));
@@ -147,10 +153,11 @@ static int summer_step(void *self, const gw_view *in, gw_out *out)
     if (s->fail_at >= 0 && in[0].sample0 + in[0].n_samples > s->fail_at)
         return gw_fail(GW_EFORMAT, "told to fail");
     usleep((useconds_t)s->slow_ms * 1000);
+    const bool alone = (s->spare || s->useless) && !in[1].data;
     for (uint32_t i = 0; i < in[0].n_samples; i++) {
         if (x[i] != (double)(in[0].sample0 + i))
             return gw_fail(GW_EBUG, "sample %g at %lld", x[i], (long long)(in[0].sample0 + i));
-        ((double *)out[0].data)[i] = x[i] + x[(int64_t)i - s->history];
+        ((double *)out[0].data)[i] = x[i] + (alone ? 0 : x[(int64_t)i - s->history]);
     }
     out[0].n_samples = in[0].n_samples;
     out[0].sample0 = in[0].sample0 - s->late;
@@ -653,6 +660,59 @@ static void test_an_absent_input_is_given_up(void **state)
     assert_true(seen.lost_for[GW_GAP_LATE] > 0 && seen.first[0] == 0);
 }
 
+/* An input that may be missing: a hole in it, its end and its lateness cost the others nothing, and gap()
+ * does not speak of it. */
+static void test_an_input_may_be_missing(void **state)
+{
+    (void)state;
+    assert_int_equal(run("sources: {a: {kind: counter, block: 9, to: 1000, hole_from: 303, hole_to: 404}}\n"
+                         "stages: {s: {kind: both, from: [a.H1, a.L1], hop: 50, spare: true}}\n"
+                         "sinks: {k: {kind: keep, from: s}}\n"),
+                     GW_OK);
+    assert_true(seen.tiles && seen.first[0] == 0 && seen.end[0] == 1000);
+    assert_int_equal(seen.lost[0], 0);
+    assert_int_equal(seen.events, 0);
+    for (int i = 0; i < 1000; i++)
+        assert_true(seen.value[0][i] == (i >= 300 && i < 450 ? i : 2 * i));
+    assert_int_equal(run("sources: {a: {kind: counter, to: 1000}, b: {kind: counter, from: 100, to: 500}}\n"
+                         "stages: {s: {kind: both, from: [a.H1, b.L1], hop: 20, history: 10, spare: true}}\n"
+                         "sinks: {k: {kind: keep, from: s}, m: {kind: mute, from: [a.L1, b.H1]}}\n"),
+                     GW_OK);
+    assert_true(seen.tiles && seen.end[0] == 1000);
+    for (int i = 20; i < 1000; i++) /* b has a hop's history from 120 on */
+        assert_true(seen.value[0][i] == (i < 120 || i >= 500 ? i : 2 * i - 10));
+    assert_int_equal(
+        run("sources: {a: {kind: counter, block: 10, to: 1000, slow_ms: 3},\n"
+            "          b: {kind: counter, block: 10, to: 1000, stall_at: 300, stall_ms: 400}}\n"
+            "stages: {s: {kind: both, from: [a.H1, b.L1], hop: 20, spare: true, patience: 100ms}}\n"
+            "sinks: {k: {kind: keep, from: s}, m: {kind: mute, from: [a.L1, b.H1]}}\n"),
+        GW_OK);
+    assert_true(seen.tiles && seen.end[0] == 1000 && seen.lost[0] == 0 && seen.events == 0);
+    assert_true(seen.value[0][300] == 300 && seen.value[0][299] == 2 * 299 && seen.value[0][999] == 2 * 999);
+    assert_int_equal(
+        run("sources: {a: {kind: counter, block: 10, to: 500, stall_at: 100, stall_ms: 300},\n"
+            "          b: {kind: counter, block: 10, to: 500}}\n"
+            "stages: {s: {kind: both, from: [a.H1, b.L1], hop: 20, spare: true, patience: 50ms}}\n"
+            "sinks: {k: {kind: keep, from: s}, m: {kind: mute, from: [a.L1, b.H1]}}\n"),
+        GW_OK);
+    assert_true(seen.end[0] == 500 && seen.lost[0] == 0); /* it gives nobody up ... */
+    assert_int_equal(
+        run("sources: {a: {kind: counter, block: 10, to: 500, stall_at: 0, stall_ms: 200},\n"
+            "          b: {kind: counter, block: 10, to: 500}}\n"
+            "stages: {s: {kind: both, from: [a.H1, b.L1], hop: 20, spare: true, patience: 50ms}}\n"
+            "sinks: {k: {kind: keep, from: s}, m: {kind: mute, from: [a.L1, b.H1]}}\n"),
+        GW_OK);
+    assert_true(seen.first[0] == 0 && seen.end[0] == 500 &&
+                seen.lost[0] == 0); /* ... before the first hop too */
+    assert_int_equal(
+        run("sources: {a: {kind: counter, block: 7, from: 60, to: 1000, both: true, hole_from: 303, "
+            "hole_to: 404}}\n"
+            "stages: {s: {kind: both, from: [a.H1, a.L1], hop: 50, history: 10, useless: true}}\n"
+            "sinks: {k: {kind: keep, from: s}}\n"),
+        GW_OK);
+    assert_true(seen.tiles && seen.end[0] == 1000 && seen.value[0][999] == 999);
+}
+
 static void test_a_stage_may_drop(void **state)
 {
     (void)state;
@@ -785,6 +845,7 @@ int main(void)
         cmocka_unit_test(test_waiting_for_one_input_costs_nothing),
         cmocka_unit_test(test_a_late_input_is_given_up),
         cmocka_unit_test(test_an_absent_input_is_given_up),
+        cmocka_unit_test(test_an_input_may_be_missing),
         cmocka_unit_test(test_a_stage_may_drop),
         cmocka_unit_test(test_absent_channels),
         cmocka_unit_test(test_a_sink_holds_on),

@@ -59,7 +59,8 @@ static void test_spec_there_and_back(void **state)
                  .block_samples = 1024,
                  .detector = "H1",
                  .unit = "strain",
-                 .whitening = "v1: \"quoted\", psd"};
+                 .whitening = "v1: \"quoted\", psd",
+                 .cleaning = "mains:net:0123456789abcdef:57-63"};
     assert_int_equal(gw_spec_set_channels(&s, 2, names), GW_OK);
     char *text;
     gw_spec back;
@@ -67,6 +68,8 @@ static void test_spec_there_and_back(void **state)
     assert_int_equal(gw_spec_read(text, strlen(text), &back), GW_OK);
     assert_true(gw_spec_hash(&s) == gw_spec_hash(&back));
     assert_string_equal(back.name, "sky.H1");
+    assert_string_equal(back.cleaning, "mains:net:0123456789abcdef:57-63");
+    snprintf(back.cleaning, sizeof back.cleaning, "another model"); /* replaced while the other end runs */
     assert_true(gw_spec_agrees(&s, &back) && gw_spec_agrees(&back, &s));
     for (size_t n = 0; n < strlen(text); n++) { /* no piece of it is taken for the whole */
         gw_spec piece;

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ * One event out of several branches (raw and cleaned strain, several models, several sets of detectors), each
+ * with a detect stage of its own. Pure logic, used by alerts.c before its journal: it knows no files, clocks
+ * or threads. What one branch says is candidate.h's; here the branches' words become one event's:
+ *
+ *   FIRST   what the branch that spoke first said, at once: no branch waits for another
+ *   UPDATE  while open: at once when a word first is an alert's; else, at most every 0.25 s, when since they
+ *           were last told the best word's rate has fallen to less than half, its statistic (of one model)
+ *           grown by more than 1, or its time moved by more than 10 ms
+ *   FINAL   each branch that opened the event has said FINAL; one that has not, and was silent for 10 s of
+ *           stream time, is not waited for
+ *   After FINAL a better word within the refractory time of the peak is an UPDATE again, and a FINAL
+ *   follows; what is not better belongs to the same signal and is not told. RETRACTED: every branch has
+ *   withdrawn its word.
+ *
+ * Better is what noise alone does less often (noise_rate_hz, by more than 1 %); with one rate and one model,
+ * the statistic that is higher by more than 0.01: branches on the same data differ by rounding. An event
+ * tells the best word, except: its id; `alert` and `injection` if any branch's; noise_rate_hz times the
+ * number of branches (trials); and in detail, beside the best word's own members, "trials" and "branches":
+ * each branch's last word with its own rate.
+ *
+ * The id is a hash of the first word's GPS second and of the group's name. A word belongs to the event whose
+ * peak is nearest and within `refractory_ns`; else to that which holds the branch's event of this id; else to
+ * one that `known` knows of (of an earlier run); else it is a new one's.
+ *
+ * Order. Where pace is 1 words count as they come. Elsewhere no latency exists and the result must not depend
+ * on threads: words are held until every branch is known to be past them, then count in the order of told_ns,
+ * the stream time at which they could be said; equal ones in the order of the branches. */
+#ifndef GW_MERGE_H
+#define GW_MERGE_H
+
+#include "pipeline/event.h"
+
+typedef struct gw_merge gw_merge;
+
+enum { GW_MERGE_BRANCHES = 16 };
+
+/* An event of this group that was kept before, whose FIRST lies nearest to gps_ns and within refractory_ns: 1
+ * and its id; 0 if there is none; or an error. gw_merge_has_id says whether an id and the GPS time of its
+ * FIRST are of a group. */
+typedef int gw_merge_known(void *user, int64_t gps_ns, int64_t refractory_ns, char id[GW_EVENT_ID_BYTES]);
+
+typedef struct gw_merge_conf {
+    const char *group;                     /* the sink's name; borrowed */
+    int n_branches;                        /* 1 .. GW_MERGE_BRANCHES */
+    const char *branch[GW_MERGE_BRANCHES]; /* what their events have as `stream`; borrowed */
+    int64_t refractory_ns;
+    gw_merge_known *known; /* NULL: none */
+    /* Stages that measure a background (GW_PHASE_BACKGROUND): their tables take their place in the order of
+     * the words, and are then handed to `table`; `rate` may give a word the rate that it has by them. */
+    int n_tables;
+    const char *table_of[GW_MERGE_BRANCHES]; /* borrowed */
+    int (*table)(void *user, const gw_event *e);
+    void (*rate)(void *user, gw_event *word);
+    void *user;
+} gw_merge_conf;
+
+int gw_merge_new(gw_merge **m, const gw_merge_conf *conf); /* GW_ENOMEM, GW_ESYSTEM */
+void gw_merge_destroy(gw_merge **m);
+
+/* Whether the events of this stream are of one of the branches. */
+bool gw_merge_has_branch(const gw_merge *m, const char *stream);
+bool gw_merge_has_id(const char *group, int64_t first_gps_ns, const char *id);
+
+/* A branch's word, or a table. After it, after reached and after end: gw_merge_next until it returns 0. */
+int gw_merge_take(gw_merge *m, const gw_event *e);
+/* This branch says nothing more whose told_ns is at or before this. */
+void gw_merge_reached(gw_merge *m, const char *stream, int64_t told_ns);
+/* No branch will say anything more. */
+void gw_merge_end(gw_merge *m);
+/* 1: *e is to be told. 0: nothing now. */
+int gw_merge_next(gw_merge *m, gw_event *e);
+
+#endif
