@@ -6,9 +6,10 @@
  * one-sided PSD 2 / fs in the pass band (unit variance were it white up to Nyquist). S^(-1/2) is taken
  * linearly between the PSD's bins.
  *   minimum phase  h = the causal sequence of that magnitude with the least delay, by folding the real
- *                  cepstrum (Oppenheim & Schafer, Discrete-Time Signal Processing, ch. 13), of which the
- * first n_taps are kept under the falling half of a Hann window. No look-ahead. linear phase   h = irfft(a)
- * under a Hann window of n_taps (odd); look-ahead (n_taps - 1) / 2. Either way the taps are then corrected to
+ *                  cepstrum (Oppenheim & Schafer, Discrete-Time Signal Processing, ch. 13), of which the first
+ *                  n_taps are kept under the falling half of a Hann window. No look-ahead.
+ *   linear phase   h = irfft(a) under a Hann window of n_taps (odd); look-ahead (n_taps - 1) / 2.
+ * Either way the taps are then corrected to
  * sum to zero: the offset of raw strain is thousands of times its noise. */
 #ifndef GW_WHITENING_H
 #define GW_WHITENING_H

@@ -8,8 +8,8 @@
  *     background:                                 # loudest statistic of each noise cluster
  *       live_time: 259200s                        # searched time, slides included
  *       bin_width: 0.05
- *       first_bin: -10.0                          # lower edge of bin 0; bin i is [first + i w, first + (i+1)
- * w) counts: [0, 3, 17, ...]                   # clusters a bin: whole numbers, at most 100,000 bins
+ *       first_bin: -10.0                        # lower edge of bin 0; bin i is [first + i w, first + (i + 1) w)
+ *       counts: [0, 3, 17, ...]                 # clusters a bin: whole numbers, at most 100,000 bins
  *
  * A maximum below first_bin is left out or counted in bin 0; one above the last bin must get a bin. */
 #ifndef GW_CARD_H

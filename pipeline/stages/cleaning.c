@@ -3,8 +3,9 @@
  *
  *   name       of letters, digits, '_' and '-'
  *   model      FILE.onnx
- *   witnesses  a list of names and patterns ("H1:PEM-*"), or a file with one a line; default: the model's
- * names bands      "57-63,118-122"; default: the model's canary     see canary.h */
+ *   witnesses  a list of names and patterns ("H1:PEM-*"), or a file with one a line; default: the model's names
+ *   bands      "57-63,118-122"; default: the model's
+ *   canary     see canary.h */
 #include "pipeline/stages/cleaning.h"
 #include "pipeline/log.h"
 

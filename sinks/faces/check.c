@@ -147,8 +147,8 @@ static int check_text(reader *r, const gw_field *f)
 
 static int check_number(reader *r, double min, double max, bool want_whole)
 {
-    double v;
-    bool whole;
+    double v = 0;
+    bool whole = false;
     GW_TRY(read_number(r, &v, &whole));
     if (want_whole && !whole)
         return wrong(r, "is no whole number");
