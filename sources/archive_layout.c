@@ -128,15 +128,10 @@ static void detector_of_file(const char *path, char detector[8])
     detector_of(site, detector);
 }
 
-/* A detector's other streams keep what a stage called them: "sky.H1_witness" of H1 is "H1_witness". */
 void gw_archive_set_group(gw_archive_channel *c)
 {
-    const char *colon = strchr(c->name, ':'), *dot = strrchr(c->stream, '.');
-    const char *port = dot ? dot + 1 : c->stream;
-    const size_t n = strlen(c->detector);
-    if (n && strncmp(port, c->detector, n) == 0 && port[n] == '_')
-        snprintf(c->group, sizeof c->group, "%s", port);
-    else if (n)
+    const char *colon = strchr(c->name, ':');
+    if (c->detector[0])
         memcpy(c->group, c->detector, sizeof c->detector);
     else if (c->stream[0])
         memcpy(c->group, c->stream, sizeof c->group);

@@ -103,14 +103,26 @@ static int check_wishes(const gw_join *j, const gw_join_wish *w)
 
 /* ---- joining ---- */
 
-/* A detector's channels form one stream; where one file has them at several rates, one for each rate. */
+/* What "sky.H1_witness" is called beside H1; "" for the detector's own stream and for other programs'. */
+static void port_of(const gw_archive_channel *c, char port[GW_NAME_BYTES])
+{
+    const char *dot = strrchr(c->stream, '.'), *name = dot ? dot + 1 : c->stream;
+    const size_t n = strlen(c->detector);
+    const bool beside = n && strncmp(name, c->detector, n) == 0 && name[n] == '_';
+    snprintf(port, GW_NAME_BYTES, "%s", beside ? name : "");
+}
+
+/* A detector's channels form one stream, as far as they were not recorded as several; where one file of another
+ * program has them at several rates, one for each rate. */
 static int stream_for(gw_join *j, const gw_archive *a, const gw_archive_channel *c, gw_join_stream **out)
 {
     gw_join_stream *other = NULL;
     bool split = false;
+    char port[GW_NAME_BYTES];
+    port_of(c, port);
     for (int i = 0; i < j->n_streams; i++) {
         gw_join_stream *s = *out = &j->stream[i];
-        if (strcmp(s->spec.name, c->group) != 0)
+        if (strcmp(s->spec.name, c->group) != 0 || strcmp(s->port, port) != 0)
             continue;
         if (gw_rate_equal(s->spec.rate, c->rate))
             return GW_OK;
@@ -128,6 +140,7 @@ static int stream_for(gw_join *j, const gw_archive *a, const gw_archive_channel 
     j->stream = more;
     *out = &j->stream[j->n_streams++];
     **out = (gw_join_stream){0};
+    memcpy((*out)->port, port, sizeof port);
     gw_spec *s = &(*out)->spec;
     memcpy(s->name, c->group, sizeof s->name);
     memcpy(s->detector, c->detector, sizeof s->detector);
@@ -140,9 +153,14 @@ static int stream_for(gw_join *j, const gw_archive *a, const gw_archive_channel 
     return GW_OK;
 }
 
-/* Of streams with one name the one of the highest rate keeps it: "H1", "H1_16Hz". */
-static void name_rates(gw_join *j)
+/* Of streams with one name: the detector's own keeps it, beside it is "H1_witness"; of several rates the highest
+ * keeps it, the other is "H1_16Hz". */
+static void name_apart(gw_join *j)
 {
+    for (int i = j->n_streams; i-- > 0;)
+        for (int k = 0; k < j->n_streams && j->stream[i].port[0]; k++)
+            if (i != k && strcmp(j->stream[i].spec.detector, j->stream[k].spec.detector) == 0)
+                snprintf(j->stream[i].spec.name, sizeof j->stream[i].spec.name, "%s", j->stream[i].port);
     for (int i = 0; i < j->n_streams; i++)
         for (int k = 0; k < j->n_streams; k++) {
             gw_spec *a = &j->stream[i].spec, *b = &j->stream[k].spec;
@@ -414,7 +432,7 @@ int gw_join_open(gw_join *j, const gw_join_wish *w)
         return gw_fail(GW_EFORMAT, "%s: nothing was recorded", w->file[0]);
     if (j->n_streams == 0)
         return gw_fail(GW_ECONFIG, "'detectors' and 'channels' together leave nothing");
-    name_rates(j);
+    name_apart(j);
     for (int i = 0; i < j->n_streams; i++)
         GW_TRY(finish_stream(&j->stream[i]));
     qsort(j->stream, (size_t)j->n_streams, sizeof *j->stream, by_name);

@@ -17,8 +17,10 @@ typedef struct gw_join_segment {
 } gw_join_segment;
 
 typedef struct gw_join_stream {
-    gw_spec spec; /* name = detector or group (with "_16Hz" where one file has several rates: the slower
-                     ones); all but stream_id; block_samples as recorded or 0 */
+    gw_spec spec; /* name = detector or group; of several with one name those that a stage called "H1_witness"
+                     by that, and of several rates the slower ones with "_16Hz"; all but stream_id;
+                     block_samples as recorded or 0 */
+    char port[GW_NAME_BYTES]; /* "H1_witness", where it was recorded under such a name; else "" */
     gw_join_segment *segment; /* [n_segments], by time, no overlap */
     int n_segments, room;
     int64_t shift;      /* samples later than archived */

@@ -214,6 +214,11 @@ static void withdraw_own(background *b)
                 gw_chance_withdraw(b->chance, peak[i].hop - WITHDRAW_S, peak[i].hop + WITHDRAW_S + 1);
 }
 
+static double known(double threshold)
+{
+    return isinf(threshold) ? NAN : threshold;
+}
+
 /* To whom it may concern: the counts of all data before `minute`. */
 static int tell(const background *b, int64_t minute)
 {
@@ -240,8 +245,8 @@ static int count(background *b, int64_t minute)
     gw_chance_count(b->chance);
     const double slid_s = gw_chance_slid_s(b->chance, false);
     gw_env_gauge(b->env, "slid_days", slid_s / 86400);
-    gw_env_gauge(b->env, "one_per_hour", gw_chance_threshold(b->chance, hour_hz, false));
-    gw_env_gauge(b->env, "one_per_day", gw_chance_threshold(b->chance, day_hz, false));
+    gw_env_gauge(b->env, "one_per_hour", known(gw_chance_threshold(b->chance, hour_hz, false)));
+    gw_env_gauge(b->env, "one_per_day", known(gw_chance_threshold(b->chance, day_hz, false)));
     if (minute % SAY_MINUTES == 0 && slid_s > 0)
         gw_log(GW_LOG_INFO, gw_env_name(b->env),
                "GPS %" PRId64
@@ -251,11 +256,6 @@ static int count(background *b, int64_t minute)
                gw_chance_distinct_s(b->chance) / 3600);
     b->counted = minute;
     return tell(b, minute);
-}
-
-static double known(double threshold)
-{
-    return isinf(threshold) ? NAN : threshold;
 }
 
 static int step(void *self, const gw_view *in, gw_out *out)
