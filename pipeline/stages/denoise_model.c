@@ -49,9 +49,10 @@ static int need_count(const gw_onnx *o, const char *key, int64_t min, int64_t ma
 static bool word_at(const char *text, uint32_t i, const char **word, size_t *n)
 {
     for (; i; i--) {
-        text = strchr(text, ',');
-        if (!text++)
+        const char *comma = strchr(text, ',');
+        if (!comma)
             return false;
+        text = comma + 1;
     }
     *word = text;
     *n = strcspn(text, ",");

@@ -114,8 +114,8 @@ static bool one_of(const char *words, const char *text)
     while (words) {
         if (strncmp(words, text, n) == 0 && (words[n] == '|' || !words[n]))
             return true;
-        words = strchr(words, '|');
-        words += words != NULL;
+        const char *bar = strchr(words, '|');
+        words = bar ? bar + 1 : NULL;
     }
     return false;
 }

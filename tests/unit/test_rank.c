@@ -245,9 +245,11 @@ static char *ranking(int sixteenths, bool hole, int *status)
         for (int p = 0; p < 3; p++) {
             const int64_t rate = p < 2 ? FAST : SLOW, from = t * rate / 16;
             const int64_t n = (sixteenths < SECONDS * 16 - t ? sixteenths : SECONDS * 16 - t) * rate / 16;
-            const void *const data[] = {strain + from, counts[0] + from, slow[0] + from};
+            const void *const data = p == 0   ? (const void *)(strain + from)
+                                     : p == 1 ? (const void *)(counts[0] + from)
+                                              : (const void *)(slow[0] + from);
             const uint8_t half[] = {0x3};
-            const gw_view v = {.data = data[p],
+            const gw_view v = {.data = data,
                                .stride = (size_t)(SECONDS * rate),
                                .n_samples = (uint32_t)n,
                                .n_channels = in[p].n_channels,
