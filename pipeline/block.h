@@ -71,7 +71,9 @@ typedef struct gw_header {
      */
     uint32_t presence_offset, presence_bytes;
     uint32_t payload_crc; /* CRC32C of the payload, or 0 */
-    uint32_t reserved32[3];
+    uint32_t reserved32;
+    uint64_t networks;   /* which networks cleaned these samples: the XOR of the first 64 bits of each one's
+                            SHA-256 (of one alone: its first 16 hex digits); 0 = none did */
     uint32_t gap_reason; /* gw_gap_reason, with GW_FLAG_GAP */
     uint32_t header_crc; /* CRC32C of the 124 bytes before it */
 } gw_header;
@@ -121,7 +123,8 @@ typedef struct gw_spec {
     char whitening[128];            /* what whitened it, as one canonical text; "" = not whitened */
     char cleaning[256];             /* what was subtracted when the run began, "" = nothing: for each network
                                        "coupling:model:first 16 hex digits of its SHA-256:bands", joined by
-                                       "; ". Models are replaced while it runs: two ends need not agree */
+                                       "; ". Networks are replaced while it runs (gw_header.networks): two ends
+                                       need not agree */
     char (*channel)[GW_NAME_BYTES]; /* n_channels names */
 } gw_spec;
 

@@ -20,8 +20,9 @@ static int bad_option(char **argv)
 
 static const char replay_help[] =
     "usage: gwstream replay [options] FILE.hdf5 ...\n\n"
-    "Searches archived recordings of two detectors (GWOSC, GWpy or one-dataset-per-channel HDF5; any number\n"
-    "of files, joined in time) and prints each event as a line of JSON. Nothing leaves this host.\n\n"
+    "Searches archived recordings of two detectors (GWOSC, GWpy, MLGWSC-1 or one-dataset-per-channel HDF5;\n"
+    "any number of files, joined in time) and prints each event as a line of JSON. Nothing leaves this "
+    "host.\n\n"
     "  --model F         network (default: models/bbh-small.onnx; its card lies beside it)\n"
     "  --journal F       SQLite journal of events (default: gwstream.sqlite; see gwstream alerts)\n"
     "  --output F        append the JSON lines to this file instead of stdout\n"
@@ -33,12 +34,13 @@ static const char replay_help[] =
     "  --whitened F      record the whitened strain (HDF5)\n"
     "  --statistic F     record the ranking statistic (HDF5)\n"
     "  --picture F       draw the event (PNG)\n"
+    "  --challenge F     write the event file of the MLGWSC-1 challenge (HDF5: time, stat, var)\n"
     "  --yaml            print the graph instead of running it\n"
     "  --quiet           no progress\n";
 
 typedef struct replay_options {
     const char *model, *journal, *output, *speed, *block, *start, *end, *candidate, *whitened, *statistic,
-        *picture;
+        *picture, *challenge;
     const char *offset[8];
     int offsets;
     bool yaml, quiet;
@@ -57,6 +59,7 @@ enum {
     WHITENED,
     STATISTIC,
     PICTURE,
+    CHALLENGE,
     YAML
 };
 
@@ -101,6 +104,9 @@ static int replay_option(int c, replay_options *o, char **argv)
     case PICTURE:
         o->picture = optarg;
         break;
+    case CHALLENGE:
+        o->challenge = optarg;
+        break;
     case YAML:
         o->yaml = true;
         break;
@@ -137,6 +143,7 @@ int gw_cmd_replay(int argc, char **argv)
                                             {"whitened", required_argument, NULL, WHITENED},
                                             {"statistic", required_argument, NULL, STATISTIC},
                                             {"picture", required_argument, NULL, PICTURE},
+                                            {"challenge", required_argument, NULL, CHALLENGE},
                                             {"yaml", no_argument, NULL, YAML},
                                             {"quiet", no_argument, NULL, 'q'},
                                             {NULL, 0, NULL, 0}};
@@ -152,7 +159,7 @@ int gw_cmd_replay(int argc, char **argv)
     }
     if (optind == argc)
         return gw_fail(GW_EUSAGE, "which files? (gwstream replay --help)");
-    const char *const outputs[] = {o.journal, o.output, o.whitened, o.statistic, o.picture};
+    const char *const outputs[] = {o.journal, o.output, o.whitened, o.statistic, o.picture, o.challenge};
     for (size_t i = 0; i < sizeof outputs / sizeof outputs[0]; i++)
         GW_TRY(gw_spare_inputs(outputs[i], argv + optind, argc - optind));
     char model[640];
@@ -192,6 +199,11 @@ int gw_cmd_replay(int argc, char **argv)
     gw_text_add(&t, "}\n");
     add_record(&t, "keep_whitened", "white", o.whitened);
     add_record(&t, "keep_statistic", "search", o.statistic);
+    if (o.challenge) {
+        gw_text_add(&t, "  challenge: {kind: challenge, from: search, overwrite: true, path: ");
+        gw_text_quote(&t, o.challenge);
+        gw_text_add(&t, "}\n");
+    }
     if (o.picture) {
         gw_text_add(&t, "  picture: {kind: picture, from: [white, search], path: ");
         gw_text_quote(&t, o.picture);

@@ -48,6 +48,36 @@ void gw_text_quote(gw_text *t, const char *s)
     gw_text_add(t, "\"");
 }
 
+int gw_text_node(gw_text *t, gw_conf *c, const char *const *without)
+{
+    const gw_conf_type kind = gw_conf_kind(c);
+    if (kind == GW_CONF_SCALAR) {
+        const char *text;
+        GW_TRY(gw_conf_text(c, &text));
+        gw_text_quote(t, text);
+        return GW_OK;
+    }
+    bool first = true;
+    gw_text_add(t, kind == GW_CONF_MAP ? "{" : "[");
+    for (int i = 0; i < gw_conf_count(c); i++) {
+        const char *key = kind == GW_CONF_MAP ? gw_conf_key(c, i) : NULL;
+        int out = 0;
+        for (int k = 0; key && without && without[k]; k++)
+            out |= strcmp(key, without[k]) == 0;
+        if (out)
+            continue;
+        gw_text_add(t, "%s", first ? "" : ", ");
+        first = false;
+        if (key) {
+            gw_text_quote(t, key);
+            gw_text_add(t, ": ");
+        }
+        GW_TRY(gw_text_node(t, gw_conf_item(c, i), NULL));
+    }
+    gw_text_add(t, kind == GW_CONF_MAP ? "}" : "]");
+    return GW_OK;
+}
+
 int gw_text_run(gw_text *t, const char *name, bool show, bool quiet)
 {
     if (t->failed || !t->s) {

@@ -27,7 +27,9 @@ static const char rank_help[] =
     "  --duration T      look at so much (default 300s of a --config, all of files); tables tell of the last "
     "300s\n"
     "  --start GPS       of files: from here on\n"
-    "  --refuse F        patterns of channels never to be chosen, one a line (H1:GDS-*)\n"
+    "  --refuse F        patterns of channels never to be chosen, one a line (H1:GDS-*), beside what "
+    "cleaning\n"
+    "                    makes of strain (H1:STRAIN_*)\n"
     "  --top N           choose at most N (default 32)\n"
     "  --list F          write the names of those chosen, one a line: for `witnesses:` of denoise\n"
     "  --picture F       coherence as a PNG\n"
@@ -65,37 +67,6 @@ static const char *given(const options *o, int option)
 
 /* ---- the sources of another graph ---- */
 
-/* A node of the tree as text of flow style. NULL in `without` ends the keys to be left out. */
-static int add_node(gw_text *t, gw_conf *c, const char *const *without)
-{
-    const gw_conf_type kind = gw_conf_kind(c);
-    if (kind == GW_CONF_SCALAR) {
-        const char *text;
-        GW_TRY(gw_conf_text(c, &text));
-        gw_text_quote(t, text);
-        return GW_OK;
-    }
-    bool first = true;
-    gw_text_add(t, kind == GW_CONF_MAP ? "{" : "[");
-    for (int i = 0; i < gw_conf_count(c); i++) {
-        const char *key = kind == GW_CONF_MAP ? gw_conf_key(c, i) : NULL;
-        int out = 0;
-        for (int k = 0; key && without && without[k]; k++)
-            out |= strcmp(key, without[k]) == 0;
-        if (out)
-            continue;
-        gw_text_add(t, "%s", first ? "" : ", ");
-        first = false;
-        if (key) {
-            gw_text_quote(t, key);
-            gw_text_add(t, ": ");
-        }
-        GW_TRY(add_node(t, gw_conf_item(c, i), NULL));
-    }
-    gw_text_add(t, kind == GW_CONF_MAP ? "}" : "]");
-    return GW_OK;
-}
-
 /* Whether a source keeps `duration` and `pace`, so that it may be given others. */
 static bool ends_by_itself(const char *kind)
 {
@@ -128,7 +99,7 @@ static int add_sources(gw_text *t, gw_text *names, const char *path, const char 
         gw_text_quote(t, gw_conf_key(sources, i));
         gw_text_add(t, ": ");
         if (err == GW_OK)
-            err = add_node(t, source, own ? timed : always);
+            err = gw_text_node(t, source, own ? timed : always);
         if (own && t->used && t->s[t->used - 1] == '}') { /* the map is not empty: it has a kind */
             t->s[--t->used] = '\0';
             gw_text_add(t, ", duration: %s, pace: 0}", duration);

@@ -227,7 +227,8 @@ static void put_detection(out *o, const gw_event *e, int64_t published_ns)
     PUT_FIELD(o, "id", e->id);
     put(o, ",\"phase\":\"%s\",", gw_phase_text(e->phase));
     put_gps(o, e->gps_ns);
-    put(o, ",\"utc\":\"%s\"", gw_gps_utc(e->gps_ns, utc, sizeof utc));
+    put(o, ",\"utc\":\"%s\",", gw_gps_utc(e->gps_ns, utc, sizeof utc));
+    put_number(o, "gps_error_s", e->gps_error_s);
     put_detectors(o, e);
     put(o, ",");
     put_number(o, "statistic", e->statistic);

@@ -25,6 +25,7 @@ typedef struct gw_event {
     char id[GW_EVENT_ID_BYTES]; /* "G" and 16 hex digits: of GPS second, detectors, model, stream */
     gw_phase phase;
     int64_t gps_ns;                     /* coalescence arrival, at the detector where it is later */
+    double gps_error_s;                 /* 1-sigma of gps_ns; NAN where not known */
     char detectors[32];                 /* "H1,L1": sorted, comma separated */
     char stream[GW_EVENT_ID_BYTES * 2]; /* branch of the graph it was found in */
     double statistic;                   /* the ranking statistic (smoothed raw logit) */
@@ -32,7 +33,8 @@ typedef struct gw_event {
     double background_s;  /* T */
     bool alert;           /* above the alert threshold, not only the candidate threshold */
     bool injection;       /* from block flags or data-quality bits */
-    uint64_t dq;          /* GW_DQ_ bits common to all detectors over the event */
+    bool searched; /* REACHED: what came since the stage's last one was searched, not lost or only history */
+    uint64_t dq;   /* GW_DQ_ bits common to all detectors over the event */
     char model[48], model_hash[24]; /* name; first 16 hex digits of the file's SHA-256 */
     char card_hash[24];
     int64_t told_ns; /* stream time at which it could be said: the data it rests on, and its branch's

@@ -83,6 +83,7 @@ static int launch(gw_node *n, const gw_arrival *a)
         f->arrival = *a;
         f->about.dq = view.dq;
         f->about.flags = view.flags;
+        f->about.networks = view.networks;
         f->about.due_ns = view.due_ns;
         f->about.ingest_ns = view.ingest_ns;
     }
@@ -97,6 +98,7 @@ static int launch(gw_node *n, const gw_arrival *a)
                              .capacity_samples = out->spec.block_samples,
                              .dq = f->about.dq,
                              .flags = f->about.flags,
+                             .networks = f->about.networks,
                              .presence = f->presence[o]};
     }
     n->n_flights++;

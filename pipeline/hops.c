@@ -53,7 +53,7 @@ static int do_hop(gw_node *n)
             n->lost_until_hop = last_lost(n, 0, in);
             n->hop_index = n->lost_until_hop + 1;
             n->lost_reason = in->lo > from ? in->reason : GW_GAP_HISTORY;
-            n->lost_dq = GW_DQ_ALL;
+            n->lost_dq = in->lo > from ? in->hole_dq : GW_DQ_ALL;
             return GW_OK;
         }
         gw_input_view(in, from, in->hop, &view[i]);
@@ -85,7 +85,7 @@ static void begin_hops(gw_node *n)
 
 /* One input has ended: nothing more can be done with the others, but their producers may have other
  * consumers, so they are read to their end. */
-static int run_out(gw_node *n)
+int gw_node_run_out(gw_node *n)
 {
     for (;;) {
         bool progress = false, open = false;
@@ -173,7 +173,7 @@ static int go_on_without(gw_node *n, unsigned lacking)
         if (in->may_lack)
             continue;
         const gw_arrival a = {.hole = {from, (uint64_t)(until - from), GW_GAP_LATE, GW_DQ_ALL}};
-        GW_TRY(gw_node_gap(n, -1, &a));
+        GW_TRY(gw_node_gap(n, i, &a));
     }
     return GW_OK;
 }
@@ -200,7 +200,7 @@ static int take_input(gw_node *n, gw_input *in, bool ahead)
         in->late = false;
         gw_log(GW_LOG_INFO, n->name, "%s is back", input_name(in));
     }
-    return in->may_lack ? GW_OK : gw_node_gap(n, n->n_in > 1 ? -1 : 0, &a);
+    return in->may_lack ? GW_OK : gw_node_gap(n, (int)(in - n->in), &a);
 }
 
 /* Takes what comes on an input that is of no use, so that its producer goes on. */
@@ -254,8 +254,7 @@ int gw_node_run_hops(gw_node *n)
         else if (!lacking)
             GW_TRY(do_hop(n));
         else if (ended) {
-            GW_TRY(tell_lost(n)); /* some input will never complete this hop */
-            return run_out(n);
+            return tell_lost(n); /* some input will never complete this hop */
         } else if (!progress && some && patience_is_over(n, lacking)) {
             GW_TRY(go_on_without(n, lacking));
         } else if (!progress) {

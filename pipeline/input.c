@@ -119,6 +119,7 @@ static void add_meta(gw_input *in, const gw_arrival *a, int64_t need_from)
     *m = (gw_meta){.end = in->hi,
                    .dq = h->dq,
                    .flags = h->flags,
+                   .networks = h->networks,
                    .slot = -1,
                    .due_ns = h->due_ns,
                    .ingest_ns = h->ingest_ns};
@@ -243,6 +244,7 @@ static void hand_over(gw_input *in, gw_arrival *a)
         in->lo = in->hi = in->base = from;
         forget_meta(in, INT64_MAX);
         in->reason = GW_GAP_HISTORY;
+        in->hole_dq = GW_DQ_ALL;
     }
     in->started = true;
     in->end = from + (a->block ? (int64_t)a->block->hdr.n_samples : (int64_t)a->hole.samples);
@@ -309,6 +311,7 @@ int gw_input_take(gw_input *in, int64_t need_from, bool ahead, gw_arrival *a)
         append(in, a, need_from);
     else {
         in->reason = a->hole.reason;
+        in->hole_dq = a->hole.dq;
         in->lo = in->hi = in->base = in->end;
         forget_meta(in, INT64_MAX);
     }
@@ -324,6 +327,7 @@ void gw_input_give_up(gw_input *in, int64_t until)
     in->end = in->lo = in->hi = in->base = until;
     forget_meta(in, INT64_MAX);
     in->reason = GW_GAP_LATE;
+    in->hole_dq = GW_DQ_ALL;
 }
 
 bool gw_input_has(const gw_input *in, int64_t from, int64_t to)
@@ -346,6 +350,7 @@ void gw_input_view(const gw_input *in, int64_t from, uint32_t n, gw_view *v)
         if (m->end > from && start < from + n) { /* a block that overlaps [from, from + n) */
             v->dq &= m->dq;
             v->flags |= m->flags & (GW_FLAG_INJECTION | GW_FLAG_REPLAY);
+            v->networks = m->networks;
             v->due_ns = m->due_ns;
             v->ingest_ns = m->ingest_ns;
         }

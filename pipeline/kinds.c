@@ -8,7 +8,7 @@ extern const gw_kind gw_kind_sim, gw_kind_replay, gw_kind_repeat, gw_kind_live;
 extern const gw_kind gw_kind_resample, gw_kind_whiten, gw_kind_whiten_bulk, gw_kind_denoise, gw_kind_detect,
     gw_kind_background;
 extern const gw_kind gw_kind_alerts, gw_kind_record, gw_kind_ring, gw_kind_picture, gw_kind_rank,
-    gw_kind_null;
+    gw_kind_challenge, gw_kind_null;
 
 const gw_kind *const gw_kinds[] = {
     &gw_kind_sim,
@@ -26,6 +26,7 @@ const gw_kind *const gw_kinds[] = {
     &gw_kind_ring,
     &gw_kind_picture,
     &gw_kind_rank,
+    &gw_kind_challenge,
     &gw_kind_null, /* sinks */
     NULL,
 };

@@ -25,6 +25,7 @@ typedef struct gw_meta {
     int64_t end; /* sample after the block's last */
     uint64_t dq;
     uint32_t flags;
+    uint64_t networks;
     int slot; /* its presence bits among the input's; -1: every channel is there */
     int64_t due_ns, ingest_ns;
 } gw_meta;
@@ -67,6 +68,7 @@ typedef struct gw_input {
     uint8_t *presence;    /* [GW_MAX_META + 1][(channels + 7) / 8]: of the metas, and of the last view */
     uint64_t slots_used;  /* a bit each */
     gw_gap_reason reason; /* of the latest hole */
+    uint64_t hole_dq;     /* ... the bits that hold in it */
     atomic_uint_fast64_t given_up_samples; /* for which we went on without it */
     gw_input_counters count;
     gw_link_counts link_count;
@@ -199,6 +201,8 @@ int gw_output_gap(gw_node *n, gw_output *o, int64_t until, gw_gap_reason reason,
  * there is one. `about` gives flags, data quality and times, o->presence the channels that are there. */
 int gw_output_samples(gw_node *n, gw_output *o, int64_t sample0, uint32_t n_samples, const gw_header *about,
                       gw_gap_reason before);
+/* EOS of one output to its receivers, while others go on; does not wait for their BYE. */
+int gw_output_end(gw_output *o);
 /* EOS to every receiver at once (one may wait for what another must first let go), then their BYE. */
 int gw_node_goodbye(gw_node *n);
 void gw_node_close_links(gw_node *n); /* what is still open */
@@ -234,8 +238,9 @@ int gw_node_run_flights(gw_node *n); /* as long as there is input, and the drain
 void gw_node_ground_flights(gw_node *n);
 void gw_node_close_flights(gw_node *n);
 
-/* hops.c */
+/* hops.c. Until some input has ended; and then, after the stage has drained, the others to their end. */
 int gw_node_run_hops(gw_node *n);
+int gw_node_run_out(gw_node *n);
 static inline int64_t gw_input_ns(const gw_input *in, int64_t sample)
 {
     return gw_sample_to_ns(sample, in->spec->rate, in->spec->phase_ns);

@@ -350,6 +350,7 @@ int gw_output_samples(gw_node *n, gw_output *o, int64_t sample0, uint32_t n_samp
         return gw_fail(GW_EBUG, "%s sent sample %" PRId64 " after %" PRId64, n->name, sample0, o->end);
     gw_header *h = &o->slab->hdr;
     h->flags = about->flags;
+    h->networks = about->networks;
     h->dq = about->dq;
     h->due_ns = about->due_ns;
     h->ingest_ns = about->ingest_ns;
@@ -378,6 +379,16 @@ int gw_node_emit(gw_node *n, const gw_event *e)
             GW_TRY(gw_node_wait(n, 0));
         }
         GW_TRY(without(n, &f->gone, err));
+    }
+    return GW_OK;
+}
+
+int gw_output_end(gw_output *o)
+{
+    for (int k = 0; k < o->n_links; k++) {
+        const int err = o->link[k].link ? gw_sender_finish(o->link[k].link) : GW_OK;
+        if (err < 0 && err != GW_EAGAIN)
+            return err;
     }
     return GW_OK;
 }

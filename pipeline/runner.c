@@ -71,10 +71,10 @@ int gw_env_emit(gw_env *env, const gw_event *e)
     return err;
 }
 
-int gw_env_reached(gw_env *env, int64_t told_ns)
+int gw_env_reached(gw_env *env, int64_t told_ns, bool searched)
 {
     const gw_node *n = env->node;
-    gw_event e = {.phase = GW_PHASE_REACHED, .told_ns = told_ns};
+    gw_event e = {.phase = GW_PHASE_REACHED, .told_ns = told_ns, .searched = searched};
     snprintf(e.stream, sizeof e.stream, "%.*s", (int)sizeof e.stream - 1, n->name);
     int err = gw_node_emit(env->node, &e);
     return err == GW_EPEER ? GW_OK : err;
@@ -123,6 +123,7 @@ gw_view gw_arrival_view(const gw_arrival *a)
                      .sample0 = h->sample0,
                      .dq = h->dq,
                      .flags = h->flags & (GW_FLAG_INJECTION | GW_FLAG_REPLAY),
+                     .networks = h->networks,
                      .presence = a->presence,
                      .block = a->block,
                      .due_ns = h->due_ns,
@@ -161,6 +162,7 @@ int gw_node_send(gw_node *n, gw_output *o, const gw_header *about, const gw_out 
     }
     h.dq = out->dq;
     h.flags = out->flags;
+    h.networks = out->networks;
     return gw_output_samples(n, o, out->sample0, out->n_samples, &h, GW_GAP_HISTORY);
 }
 
@@ -171,6 +173,7 @@ int gw_node_step(gw_node *n, const gw_view *view)
     for (int i = 0; i < n->n_in; i++) {
         about.dq &= view[i].dq;
         about.flags |= view[i].flags;
+        about.networks ^= view[i].networks;
         about.due_ns = view[i].due_ns > about.due_ns ? view[i].due_ns : about.due_ns;
         about.ingest_ns = view[i].ingest_ns > about.ingest_ns ? view[i].ingest_ns : about.ingest_ns;
     }
@@ -180,6 +183,7 @@ int gw_node_step(gw_node *n, const gw_view *view)
                           .capacity_samples = n->out[o].spec.block_samples,
                           .dq = about.dq,
                           .flags = about.flags,
+                          .networks = about.networks,
                           .presence = all_present(&n->out[o])};
     }
     const int64_t since_ns = gw_node_tick(n);
@@ -296,6 +300,7 @@ static int next_piece(gw_node *n, int port)
         return gw_output_gap(n, o, p.sample0 + (int64_t)p.gap_samples, p.reason, p.dq);
     const gw_header about = {.dq = p.dq,
                              .flags = p.flags,
+                             .networks = p.networks,
                              .ingest_ns = gw_gps_now_ns(),
                              .due_ns =
                                  gw_sample_to_ns(p.sample0 + p.n_samples, o->spec.rate, o->spec.phase_ns)};
@@ -340,9 +345,10 @@ static int run_source(gw_node *n)
         int err = port < 0 ? gw_node_pump(n) : next_piece(n, port);
         if (err == GW_ECANCELED)
             return GW_OK;
-        if (err == GW_EEND)
+        if (err == GW_EEND) {
             done[port] = true;
-        else if (err != GW_EAGAIN)
+            GW_TRY(gw_output_end(&n->out[port]));
+        } else if (err != GW_EAGAIN)
             GW_TRY(err);
         some_idle = err == GW_EAGAIN;
         if (some_idle) /* nothing for this port now: the others have their turn */
@@ -382,7 +388,7 @@ static int sink_events(gw_node *n, bool *progress)
                 gw_graph_adopt_timebase(n->graph, &t, false);
             const int64_t since_ns = gw_node_tick(n);
             if (e.phase == GW_PHASE_REACHED) {
-                err = n->kind->reached ? n->kind->reached(n->self, e.stream, e.told_ns) : GW_OK;
+                err = n->kind->reached ? n->kind->reached(n->self, e.stream, e.told_ns, e.searched) : GW_OK;
             } else if (e.phase == GW_PHASE_BACKGROUND) {
                 err = n->kind->background ? n->kind->background(n->self, &e) : GW_OK;
             } else {
@@ -443,7 +449,8 @@ static int work(gw_node *n)
         if (n->on_device)
             return gw_node_run_flights(n);
         GW_TRY(n->in[0].hop ? gw_node_run_hops(n) : run_blocks(n));
-        return drain_stage(n);
+        GW_TRY(drain_stage(n)); /* sinks that wait for its word need not wait until the other inputs end */
+        return n->in[0].hop ? gw_node_run_out(n) : GW_OK;
     }
     return GW_EBUG;
 }

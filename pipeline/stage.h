@@ -50,8 +50,9 @@ void gw_env_waited(gw_env *env, int64_t ns);
  * lost. Only where makes_events is set. */
 int gw_env_emit(gw_env *env, const gw_event *e);
 /* Says to every sink that listens that no event of this stage with told_ns at or before this is still to
- * come. A stage that makes events does so about once a second of stream time. */
-int gw_env_reached(gw_env *env, int64_t told_ns);
+ * come; and whether what lies between the last call's told_ns and this one's was searched. A stage that makes
+ * events does so several times a second of stream time, and where it begins and ends to search. */
+int gw_env_reached(gw_env *env, int64_t told_ns, bool searched);
 /* Look-ahead of all stages from the sources to this one's output. */
 int64_t gw_env_late_ns(const gw_env *env);
 /* Sets a named number that `gwstream top` and the end of a run show: at most GW_MAX_GAUGES a node, `name`
@@ -112,6 +113,7 @@ typedef struct gw_view {
     int64_t sample0;           /* of the hop's first sample */
     uint64_t dq;               /* holds for every sample of the hop */
     uint32_t flags;            /* GW_FLAG_INJECTION, GW_FLAG_REPLAY if set on any sample of the hop */
+    uint64_t networks;         /* that cleaned the newest samples of the hop (gw_header) */
     const uint8_t *presence;   /* a bit a channel (gw_present), 1 = present in all of hop and history; NULL =
                                   all. Only kinds with takes_presence ever see it set */
     gw_block *block;           /* sinks, and stages with hop 0: the block itself; they may keep it by
@@ -134,6 +136,7 @@ typedef struct gw_out {
     gw_gap_reason reason; /* ... for this reason */
     uint64_t dq;          /* preset to the AND of the inputs' */
     uint32_t flags;       /* preset to the OR of the inputs' */
+    uint64_t networks;    /* preset to the XOR of the inputs' */
     uint8_t *presence;    /* [(channels + 7) / 8], preset to all ones: clear the bit of an absent channel */
 } gw_out;
 
@@ -147,6 +150,7 @@ typedef struct gw_piece {
     int64_t sample0;
     uint64_t dq;
     uint32_t flags;
+    uint64_t networks;
     uint8_t *presence; /* [(channels + 7) / 8], preset to all ones: clear the bit of an absent channel */
 } gw_piece;
 
@@ -191,9 +195,9 @@ typedef struct gw_kind {
     /* Optional, sinks with takes_events: an event of phase GW_PHASE_BACKGROUND. */
     int (*background)(void *self, const gw_event *e);
     /* Optional, sinks with takes_events: what a stage said by gw_env_reached. */
-    int (*reached)(void *self, const char *stage, int64_t told_ns);
-    /* Optional. Stages: forget what spans time, once per hole (port -1 when several are involved), and, with
-     * a hole of no samples, when the sender in another process has begun anew. Sinks: every hole of every
+    int (*reached)(void *self, const char *stage, int64_t told_ns, bool searched);
+    /* Optional. Stages: forget what spans time, once per hole of input `port`, and, with a hole of no samples,
+     * when the sender in another process has begun anew. Sinks: every hole of every
      * input. */
     int (*gap)(void *self, int port, const gw_hole *hole);
     /* Optional, at the end of the stream. Stages: out[n_out] as in step, called again until nothing is

@@ -3,7 +3,9 @@
  * and marks it as published, in this order; so whatever anybody heard is in the journal, whenever this
  * program dies. What a crash left unmarked is published again at the next start ("recovered": true): a
  * subscriber may hear it twice, under the same id, phase and serial, and never not at all. Brokers are served
- * by couriers, out of the journal; here they are only woken.
+ * by couriers, out of the journal; here they are only woken. What the journal cannot take (its disk is full, and
+ * what was set aside for that is used up) goes out all the same, with "_journaled":false, and is kept in memory until
+ * the journal takes it.
  *
  *   journal: gwstream.sqlite           the journal's file
  *   publish: tcp://127.0.0.1:5556      ZeroMQ PUB, or ipc://PATH; frames "event.first", JSON. Default: none
@@ -11,18 +13,23 @@
  *   print: stdout                      stdout | stderr | none | a file to append JSON lines to
  *   print_injections: false            also print what a simulation says it injected
  *   background_least: 1d               slid time from which a live background takes the place of the card's
- *   brokers: [{name, bootstrap, topic, face, ...}]   Kafka: broker.h, kafka.h
+ *   brokers: [{name, bootstrap, topic, face, ...}]   Kafka: brokers.h, kafka.h
+ *   storm: {alerts: 10, within: 10min}   more new events than this are held back from the brokers; or none
  *   refractory: 8s                     where several detect stages come in: their events this close are one
  *
  * Several detect stages (raw and cleaned strain, several models) are branches of one search: merge.c makes
  * one event of what they say of one signal, before the journal. */
 #include "pipeline/log.h"
 #include "pipeline/stage.h"
-#include "sinks/courier.h"
+#include "sinks/brokers.h"
 #include "sinks/journal.h"
+#include "sinks/journal_background.h"
 #include "sinks/live_rate.h"
 #include "sinks/merge.h"
+#include "sinks/orders.h"
 #include "sinks/publisher.h"
+#include "sinks/unkept.h"
+#include "sinks/wall.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -39,34 +46,18 @@ typedef struct alerts {
     gw_publisher *publisher;
     gw_env *env;
     gw_origin origin;
-    int n_brokers;
-    gw_broker broker[GW_MAX_BROKERS];
-    gw_courier *courier[GW_MAX_BROKERS];
-    gw_courier_totals totals;
+    gw_brokers brokers;
+    gw_unkept *unkept;
+    int64_t write_again_ns, tick_ns, data_ns; /* monotonic; monotonic; stream time reached, 0 = not known */
+    bool disobeyed; /* the journal's orders could not be looked at, and it was said */
+    gw_wall wall;
     int lines; /* descriptor; -1 = none */
     gw_live_rates live;
+    uint64_t unkept_tables;
     uint64_t events, again, unprinted;
     int64_t commit_sum_ns, commit_max_ns;
     char json[GW_JOURNAL_JSON_BYTES];
 } alerts;
-
-static int read_brokers(alerts *a, gw_conf *conf)
-{
-    gw_conf *list = gw_conf_find(conf, "brokers");
-    if (list && gw_conf_kind(list) != GW_CONF_LIST)
-        return gw_conf_fail(list, "brokers: a list of maps with name, bootstrap, topic and face");
-    if (list && gw_conf_count(list) > GW_MAX_BROKERS)
-        return gw_conf_fail(list, "brokers: at most %d", GW_MAX_BROKERS);
-    for (int i = 0; list && i < gw_conf_count(list); i++) {
-        gw_conf *item = gw_conf_item(list, i);
-        GW_TRY(gw_broker_configure(&a->broker[i], item));
-        for (int k = 0; k < i; k++)
-            if (strcmp(a->broker[k].name, a->broker[i].name) == 0)
-                return gw_conf_fail(item, "brokers: two are named %s", a->broker[i].name);
-        a->n_brokers++;
-    }
-    return 0;
-}
 
 static int configure(void *self, gw_conf *conf)
 {
@@ -88,7 +79,7 @@ static int configure(void *self, gw_conf *conf)
     /* Shorter, and two events could share a GPS second, and so an id. */
     if (a->refractory_ns < 3 * GW_SECOND_NS || a->refractory_ns > 3600 * GW_SECOND_NS)
         return gw_conf_fail(gw_conf_find(conf, "refractory"), "refractory: want 3s to 1h");
-    GW_TRY(read_brokers(a, conf));
+    GW_TRY(gw_brokers_configure(&a->brokers, conf));
     if (!*a->journal_path)
         return gw_conf_fail(conf, "alerts: journal: wants the name of a file");
     if (!*a->print)
@@ -109,8 +100,7 @@ static int plan(void *self, gw_plan *p)
         return gw_fail(GW_ECONFIG, "%s: %d stages make events for it, at most %d can", p->name, p->n_branches,
                        GW_MERGE_BRANCHES);
     a->origin = p->origin;
-    for (int i = 0; i < a->n_brokers; i++)
-        GW_TRY(gw_broker_allow(&a->broker[i], p->origin, p->publish));
+    GW_TRY(gw_brokers_allow(&a->brokers, p->origin, p->publish));
     if (!p->n_branches && p->n_backgrounds)
         return gw_fail(GW_ECONFIG, "%s: a background, and no detect stage whose events get their rate by it",
                        p->name);
@@ -123,7 +113,7 @@ static int plan(void *self, gw_plan *p)
     p->n_out = 0;
     p->memory_bytes = 4u << 20; /* SQLite's page cache */
     if (a->branches.n_branches > 1)
-        snprintf(p->note, sizeof p->note, "one event out of %d branches, its rate times %d", p->n_branches,
+        snprintf(p->note, sizeof p->note, "one event out of %d branches, its rate times those that search",
                  p->n_branches);
     return 0;
 }
@@ -138,53 +128,137 @@ static void print_line(alerts *a, size_t bytes)
         gw_log(GW_LOG_WARN, a->name, "%s; events go on to the journal", gw_err_detail());
 }
 
-/* All brokers together, for who watches. Called by the couriers. */
-static void show_brokers(void *self)
+static int to_socket(alerts *a, const char *topic, const char *text, size_t bytes)
 {
-    alerts *a = self;
-    gw_env_gauge(a->env, "broker_acked", (double)a->totals.acked);
-    gw_env_gauge(a->env, "broker_waiting", (double)a->totals.waiting);
-    gw_env_gauge(a->env, "broker_refused", (double)a->totals.refused);
-    gw_env_gauge(a->env, "broker_troubles", (double)a->totals.troubles);
+    return a->publisher ? gw_publisher_send(a->publisher, topic, text, bytes) : 0;
 }
 
-/* Everything that is told is committed before, so couriers find it in the journal. */
-static int start_couriers(alerts *a)
+static void news(void *self, const char *topic, const char *text)
 {
-    static const char *const origin[] = {"live", "replay", "sim"};
-    GW_TRY(gw_journal_set_origin(a->journal, origin[a->origin]));
-    if (a->n_brokers)
-        show_brokers(a); /* makes the gauges, in this thread */
-    for (int i = 0; i < a->n_brokers; i++)
-        GW_TRY(gw_courier_start(&a->courier[i], &a->broker[i], a->journal_path, &a->totals, show_brokers, a));
+    alerts *a = self;
+    if (to_socket(a, topic, text, strlen(text)) < 0)
+        gw_log(GW_LOG_WARN, a->name, "%s", gw_err_detail());
+}
+
+/* ---- what the journal cannot take ---- */
+
+/* Any failure of a commit but our own mistakes: the search goes on, and what it finds goes out. */
+static bool is_ours(int err)
+{
+    return err == GW_EBUG || err == GW_ERANGE;
+}
+
+static void keep(alerts *a, const gw_unkept_item *item)
+{
+    if (gw_unkept_count(a->unkept) == 0)
+        gw_log(
+            GW_LOG_ERROR, a->name,
+            "%s; alerts go on, marked as not journaled, and are kept in memory until the journal takes them",
+            gw_err_detail());
+    gw_unkept_add(a->unkept, item);
+    gw_env_gauge(a->env, "journal_unkept", gw_unkept_count(a->unkept));
+}
+
+/* The next try after a pause: another program that locks the journal makes each try wait. */
+static int write_unkept(alerts *a)
+{
+    const int64_t now_ns = gw_monotonic_ns();
+    const char *name[GW_MAX_BROKERS];
+    const int n = gw_unkept_count(a->unkept);
+    if (n == 0)
+        return 0;
+    if (now_ns < a->write_again_ns)
+        return gw_fail(GW_EAGAIN, "journal %s: not yet", a->journal_path);
+    for (int i = 0; i < a->brokers.n; i++)
+        name[i] = a->brokers.broker[i].name;
+    const int err = gw_unkept_write(a->unkept, a->journal, name, a->brokers.n, gw_brokers_held);
+    gw_env_gauge(a->env, "journal_unkept", gw_unkept_count(a->unkept));
+    a->write_again_ns = gw_monotonic_ns() + (err == GW_EBUSY ? 30 : 1) * GW_SECOND_NS;
+    if (err == 0) {
+        a->write_again_ns = 0;
+        gw_log(GW_LOG_WARN, a->name,
+               "journal %s: takes messages again; the last %d were kept in memory until now", a->journal_path,
+               n);
+    }
+    return err;
+}
+
+/* Out on all faces under the name that it will have in the journal. */
+static int tell_unkept(alerts *a, const gw_event *e, uint32_t held)
+{
+    gw_unkept_item item = {.event = *e, .serial = 1, .published_ns = gw_gps_now_ns(), .held = held};
+    bool published = false;
+    char why[256], topic[32];
+    snprintf(why, sizeof why, "%s", gw_err_detail());
+    if (gw_journal_next_serial(a->journal, e, &item.serial, &published) < 0)
+        item.serial = 1;
+    item.serial += gw_unkept_words(a->unkept, e);
+    if (!published)
+        gw_brokers_post(&a->brokers, e, item.serial, item.published_ns, held);
+    int n = gw_journal_json(e, item.serial, item.published_ns, false, a->json, sizeof a->json);
+    GW_TRY(n);
+    n = gw_journal_json_unkept(a->json, n, sizeof a->json);
+    GW_TRY(n);
+    snprintf(topic, sizeof topic, "event.%s", gw_phase_text(e->phase));
+    if (!published)
+        GW_TRY(to_socket(a, topic, a->json, (size_t)n));
+    print_line(a, (size_t)n);
+    (void)gw_fail(GW_EIO, "%s", why);
+    keep(a, &item);
     return 0;
 }
 
-/* All of them get their last seconds at the same time. */
-static void end_couriers(alerts *a)
-{
-    for (int i = 0; i < a->n_brokers; i++)
-        if (a->courier[i])
-            gw_courier_finish(a->courier[i]);
-    for (int i = 0; i < a->n_brokers; i++)
-        gw_courier_end(&a->courier[i]);
-}
+/* ---- publishing ---- */
 
 /* To the brokers' couriers, to the socket, to the lines, and into the journal that it has been done. */
 static int publish(alerts *a, const gw_event *e, int serial, bool recovered)
 {
-    for (int i = 0; i < a->n_brokers; i++)
-        gw_courier_wake(a->courier[i]);
+    gw_brokers_wake(&a->brokers);
     int64_t now = gw_gps_now_ns();
+    char topic[32];
     int n = gw_journal_json(e, serial, now, recovered, a->json, sizeof a->json);
     GW_TRY(n);
-    if (a->publisher) {
-        char topic[32];
-        snprintf(topic, sizeof topic, "event.%s", gw_phase_text(e->phase));
-        GW_TRY(gw_publisher_send(a->publisher, topic, a->json, (size_t)n));
-    }
+    snprintf(topic, sizeof topic, "event.%s", gw_phase_text(e->phase));
+    GW_TRY(to_socket(a, topic, a->json, (size_t)n));
     print_line(a, (size_t)n);
-    return gw_journal_mark(a->journal, e, serial, now, recovered, a->json);
+    const int err = gw_journal_mark(a->journal, e, serial, now, recovered, a->json);
+    if (err == 0 || is_ours(err) || recovered)
+        return err;
+    keep(a, &(gw_unkept_item){.event = *e, .serial = serial, .published_ns = now, .committed = true});
+    return 0;
+}
+
+/* What an operator has ordered: a retraction, or (NULL) to send something to a broker again. */
+static int say_order(void *self, const gw_event *e, int serial)
+{
+    alerts *a = self;
+    if (e)
+        return publish(a, e, serial, false);
+    gw_brokers_wake(&a->brokers);
+    return 0;
+}
+
+/* About once a second, as events and stream time come. */
+static int tick(alerts *a)
+{
+    const int64_t now_ns = gw_monotonic_ns();
+    char line[256];
+    if (now_ns < a->tick_ns)
+        return 0;
+    a->tick_ns = now_ns + GW_SECOND_NS;
+    if (a->env && a->data_ns) {
+        const gw_timebase t = gw_env_timebase(a->env);
+        if (gw_wall_look(&a->wall, gw_gps_now_ns(), now_ns, &t, a->data_ns, line, sizeof line))
+            gw_log(GW_LOG_WARN, a->name, "%s", line);
+        gw_env_gauge(a->env, "clock_error_s", a->wall.error_s);
+    }
+    if (write_unkept(a) < 0)
+        return 0;
+    const int err = gw_orders_obey(a->journal, say_order, a);
+    if (err < 0 && !a->disobeyed)
+        gw_log(GW_LOG_WARN, a->name, "orders: %s; they wait", gw_err_detail());
+    a->disobeyed = err < 0;
+    return is_ours(err) ? err : 0;
 }
 
 static int publish_again(void *self, const gw_journal_row *row)
@@ -227,12 +301,26 @@ static int look_up(void *user, int64_t gps_ns, int64_t refractory_ns, char id[GW
 
 static int take_table(void *user, const gw_event *e)
 {
-    return gw_live_rates_take(&((alerts *)user)->live, e);
+    alerts *a = user;
+    if (gw_journal_put_background(a->journal, e) < 0 && !a->unkept_tables++)
+        gw_log(GW_LOG_WARN, a->name, "what the background slid is not kept: %s", gw_err_detail());
+    return gw_live_rates_take(&a->live, e);
 }
 
-static void give_rate(void *user, gw_event *word)
+static bool give_rate(void *user, gw_event *word)
 {
-    gw_live_rates_give(&((alerts *)user)->live, word);
+    return gw_live_rates_give(&((alerts *)user)->live, word);
+}
+
+/* What cannot be written from the start is the operator's to mend: exit status 2, as for a file that may not be. */
+static int open_journal(alerts *a)
+{
+    char why[400];
+    const int err = gw_journal_open(&a->journal, a->journal_path);
+    if (err != GW_EIO)
+        return err;
+    snprintf(why, sizeof why, "%s", gw_err_detail());
+    return gw_fail(GW_EACCESS, "%s", why);
 }
 
 static int open_all(void *self, gw_env *env)
@@ -249,8 +337,12 @@ static int open_all(void *self, gw_env *env)
         GW_TRY(gw_merge_new(&a->merge, &a->branches));
     }
     a->env = env;
-    GW_TRY(gw_journal_open(&a->journal, a->journal_path));
-    GW_TRY(start_couriers(a));
+    GW_TRY(open_journal(a));
+    static const char *const origin[] = {"live", "replay", "sim"};
+    GW_TRY(gw_journal_set_origin(a->journal, origin[a->origin]));
+    a->wall.live = a->origin == GW_LIVE;
+    GW_TRY(gw_unkept_new(&a->unkept));
+    gw_env_gauge(env, "journal_unkept", 0);
     if (a->publish)
         GW_TRY(gw_publisher_open(&a->publisher, a->publish));
     if (strcmp(a->print, "none") != 0)
@@ -260,12 +352,20 @@ static int open_all(void *self, gw_env *env)
         gw_log(GW_LOG_WARN, a->name,
                "%s: %llu message%s committed but not known to be published; published again", a->journal_path,
                (unsigned long long)a->again, a->again == 1 ? " was" : "s were");
+    /* Only now, so that no courier writes to the journal while it is walked through. */
+    GW_TRY(gw_brokers_start(&a->brokers, a->name, a->journal, a->journal_path, env, news, a));
     return 0;
 }
 
 static int take_injection(alerts *a, const gw_event *e)
 {
-    GW_TRY(gw_journal_put_injection(a->journal, e));
+    int err = write_unkept(a);
+    if (err == 0)
+        err = gw_journal_put_injection(a->journal, e);
+    if (is_ours(err))
+        return err;
+    if (err < 0)
+        keep(a, &(gw_unkept_item){.event = *e});
     if (!a->print_injections)
         return 0;
     int n = gw_event_json(e, GW_NOT_KNOWN_NS, a->json, sizeof a->json);
@@ -274,12 +374,34 @@ static int take_injection(alerts *a, const gw_event *e)
     return 0;
 }
 
+static int put(alerts *a, const gw_event *e, uint32_t held, int *serial, bool *published)
+{
+    gw_journal_ack ack[GW_MAX_BROKERS];
+    int n = 0;
+    for (int i = 0; i < a->brokers.n; i++)
+        if (held >> i & 1)
+            ack[n++] = (gw_journal_ack){.broker = a->brokers.broker[i].name, .refused = gw_brokers_held};
+    return gw_journal_put_settled(a->journal, e, ack, n, serial, published);
+}
+
 static int take_event(alerts *a, const gw_event *e)
 {
     int serial = 0;
     bool published = false;
     int64_t start = gw_monotonic_ns();
-    GW_TRY(gw_journal_put(a->journal, e, &serial, &published));
+    if (e->phase != GW_PHASE_FIRST && gw_orders_withdrawn(a->journal, e->id) == 1) {
+        gw_log(GW_LOG_INFO, a->name, "event %.23s was retracted by order: its %s is not told", e->id,
+               gw_phase_text(e->phase));
+        return 0;
+    }
+    const uint32_t held = gw_brokers_hold(&a->brokers, e);
+    int err = write_unkept(a);
+    if (err == 0)
+        err = put(a, e, held, &serial, &published);
+    if (is_ours(err))
+        return err;
+    if (err < 0)
+        return tell_unkept(a, e, held);
     int64_t took = gw_monotonic_ns() - start;
     a->events++;
     a->commit_sum_ns += took;
@@ -313,12 +435,17 @@ static int take_word(alerts *a, const gw_event *e)
     return tell_merged(a);
 }
 
-static int reached(void *self, const char *stage, int64_t told_ns)
+static int reached(void *self, const char *stage, int64_t told_ns, bool searched)
 {
     alerts *a = self;
+    if (told_ns != INT64_MAX) { /* the end */
+        a->data_ns = told_ns;
+        GW_TRY(tick(a));
+        gw_brokers_reached(&a->brokers, told_ns);
+    }
     if (!a->merge)
         return 0;
-    gw_merge_reached(a->merge, stage, told_ns);
+    GW_TRY(gw_merge_reached(a->merge, stage, told_ns, searched));
     return tell_merged(a);
 }
 
@@ -334,6 +461,7 @@ static int background(void *self, const gw_event *e)
 static int event(void *self, const gw_event *e)
 {
     alerts *a = self;
+    GW_TRY(tick(a));
     int err = e->phase == GW_PHASE_INJECTION ? take_injection(a, e) : take_word(a, e);
     if (err < 0) /* the run ends with this; what could not be kept is at least said in full */
         gw_log(GW_LOG_ERROR, a->name,
@@ -363,12 +491,20 @@ static int drain(void *self, gw_out *out)
         gw_merge_end(a->merge);
         GW_TRY(tell_merged(a));
     }
-    end_couriers(a);
+    a->write_again_ns = 0;
+    (void)write_unkept(a);
+    gw_brokers_end(&a->brokers);
     if (a->events)
         gw_log(GW_LOG_DEBUG, a->name, "%s: %llu message%s committed in %.1f ms each, %.1f ms at most",
                a->journal_path, (unsigned long long)a->events, a->events == 1 ? "" : "s",
                (double)a->commit_sum_ns / (double)a->events / 1e6, (double)a->commit_max_ns / 1e6);
     say_summary(a);
+    const int unkept = gw_unkept_count(a->unkept);
+    if (unkept) {
+        gw_unkept_say(a->unkept);
+        return gw_fail(GW_EIO, "journal %s: %d message%s could not be committed; the log has them in full",
+                       a->journal_path, unkept, unkept == 1 ? "" : "s");
+    }
     if (a->unprinted)
         return gw_fail(
             GW_EIO, "print: %s: %llu line%s could not be written; what was found is in the journal %s",
@@ -379,7 +515,8 @@ static int drain(void *self, gw_out *out)
 static void close_all(void *self)
 {
     alerts *a = self;
-    end_couriers(a);
+    gw_brokers_end(&a->brokers);
+    gw_unkept_destroy(&a->unkept);
     gw_merge_destroy(&a->merge);
     gw_publisher_close(&a->publisher);
     gw_journal_close(&a->journal);

@@ -2,6 +2,8 @@
  * The keys of a broker, its rules of safety, and its messages. */
 #include "sinks/broker.h"
 
+#include "sinks/journal.h"
+
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
@@ -105,6 +107,27 @@ static void make_id(const gw_broker *b, const gw_outbox_row *row, unsigned char 
     id[8] = (unsigned char)((id[8] & 0x3f) | 0x80);
 }
 
+bool gw_broker_takes_notes(const gw_broker *b)
+{
+    return b->face->write == gw_face_plain;
+}
+
+static int note(const gw_broker *b, const gw_outbox_row *row, unsigned char id[16], char *text,
+                gw_kafka_message *m)
+{
+    const int n = snprintf(text, GW_FACE_BYTES, "%s", row->event.detail);
+    make_id(b, row, id);
+    *m = (gw_kafka_message){.topic = b->topic,
+                            .key = row->event.id,
+                            .payload = text,
+                            .bytes = (size_t)n,
+                            .id = id,
+                            .format = b->face->format,
+                            .sender = b->sender,
+                            .test = tense_of(b, row) != GW_TENSE_CURRENT};
+    return 1;
+}
+
 int gw_broker_message(const gw_broker *b, const gw_outbox_row *row, char *text, unsigned char id[16],
                       gw_kafka_message *m)
 {
@@ -115,7 +138,11 @@ int gw_broker_message(const gw_broker *b, const gw_outbox_row *row, char *text, 
                               .tense = tense_of(b, row),
                               .mission = b->mission,
                               .schema = b->schema};
-    const int n = b->face->write(&notice, text, GW_FACE_BYTES);
+    if (row->note)
+        return note(b, row, id, text, m);
+    int n = b->face->write(&notice, text, GW_FACE_BYTES);
+    if (n > 0 && row->unkept && gw_broker_takes_notes(b))
+        n = gw_journal_json_unkept(text, n, GW_FACE_BYTES);
     if (n <= 0)
         return n;
     make_id(b, row, id);
@@ -126,7 +153,8 @@ int gw_broker_message(const gw_broker *b, const gw_outbox_row *row, char *text, 
                             .id = id,
                             .format = b->face->format,
                             .sender = b->sender,
-                            .test = notice.tense != GW_TENSE_CURRENT};
+                            .test = notice.tense != GW_TENSE_CURRENT,
+                            .unjournaled = row->unkept};
     return 1;
 }
 

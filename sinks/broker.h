@@ -13,8 +13,6 @@
 #include "sinks/kafka.h"
 #include "sinks/outbox.h"
 
-enum { GW_MAX_BROKERS = 8 };
-
 typedef struct gw_broker {
     const char *name, *topic, *sender;
     const char *heartbeat; /* topic of a sign of life a second, or NULL */
@@ -33,6 +31,8 @@ int gw_broker_allow(const gw_broker *b, gw_origin origin, bool publish);
  * face has nothing to say of it, 1 when there is a message, GW_EFORMAT when it must not leave. */
 int gw_broker_message(const gw_broker *b, const gw_outbox_row *row, char *text, unsigned char id[16],
                       gw_kafka_message *m);
+/* Whether its readers can be told what is no event (a storm): those of the face `plain`. */
+bool gw_broker_takes_notes(const gw_broker *b);
 /* A sign of life, likewise; always 1. */
 int gw_broker_heartbeat(const gw_broker *b, char *text, gw_kafka_message *m);
 

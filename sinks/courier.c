@@ -5,6 +5,7 @@
 #include "sinks/courier.h"
 
 #include "pipeline/log.h"
+#include "sinks/satchel.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -28,6 +29,7 @@ typedef struct parcel {
 struct gw_courier {
     gw_broker broker;
     gw_outbox *outbox;
+    gw_satchel *satchel;
     gw_kafka *kafka;
     void (*changed)(void *user);
     void *user;
@@ -39,10 +41,11 @@ struct gw_courier {
     parcel parcel[BATCH];
     int n, under_way;
     int64_t until_ns; /* ending: at the latest; 0 = not ending */
-    int64_t retry_ns, pause_ns, beat_ns;
+    int64_t retry_ns, pause_ns, beat_ns, settle_ns;
+    int64_t clock_ns; /* wall minus monotonic, at the last look; 0 = none */
     bool beat_under_way, asked;
     uint64_t failures, lost; /* ours; those of producers that are gone */
-    char said[256];
+    char said[256], unsettled[256];
 };
 
 /* This courier's share of a total becomes `now`. */
@@ -118,34 +121,50 @@ static void hand_over(gw_courier *c, parcel *p)
     }
 }
 
-/* One transaction for all that has been reported since. */
-static void settle(gw_courier *c)
+/* Writes the answers down. Where that fails they are kept, and what comes next is sent all the same. */
+static void write_answers(gw_courier *c, int64_t now_ns)
 {
-    gw_outbox_row *rows[BATCH];
-    parcel *of[BATCH];
+    if (now_ns < c->settle_ns && !c->until_ns)
+        return;
+    if (gw_satchel_settle(c->satchel, c->outbox) == 0) {
+        c->unsettled[0] = '\0';
+        return;
+    }
+    c->failures++;
+    c->settle_ns = now_ns + FIRST_PAUSE_S * GW_SECOND_NS;
+    if (strncmp(c->unsettled, gw_err_detail(), sizeof c->unsettled - 1) == 0)
+        return;
+    snprintf(c->unsettled, sizeof c->unsettled, "%s", gw_err_detail());
+    gw_log(GW_LOG_WARN, c->broker.name, "%s; what broker %s has answered is written down later", c->unsettled,
+           c->broker.name);
+}
+
+static void note_answer(gw_courier *c, const parcel *p)
+{
+    const gw_outbox_row *r = &p->row;
+    gw_satchel_answered(c->satchel, r);
+    if (!r->refused[0])
+        count(&c->totals->acked, &c->acked, c->acked + 1);
+    if (!r->refused[0] || p->silent)
+        return;
+    count(&c->totals->refused, &c->refused, c->refused + 1);
+    gw_log(GW_LOG_ERROR, c->broker.name, "broker %s: event %.23s %s %d is kept and not sent: %s",
+           c->broker.name, r->event.id, gw_phase_text(r->event.phase), r->serial, r->refused);
+}
+
+/* One transaction for all that has been reported since. */
+static void settle(gw_courier *c, int64_t now_ns)
+{
     int n = 0;
     for (int i = 0; i < c->n; i++)
         if (c->parcel[i].state == REPORTED) {
-            of[n] = &c->parcel[i];
-            rows[n++] = &c->parcel[i].row;
+            note_answer(c, &c->parcel[i]);
+            c->parcel[i].state = SETTLED;
+            n++;
         }
+    write_answers(c, now_ns);
     if (n == 0)
         return;
-    if (gw_outbox_settle(c->outbox, rows, n) < 0) {
-        complain(c, gw_err_detail()); /* they stay reported */
-        return;
-    }
-    for (int i = 0; i < n; i++) {
-        const gw_outbox_row *r = rows[i];
-        of[i]->state = SETTLED;
-        if (!r->refused[0])
-            count(&c->totals->acked, &c->acked, c->acked + 1);
-        if (!r->refused[0] || of[i]->silent)
-            continue;
-        count(&c->totals->refused, &c->refused, c->refused + 1);
-        gw_log(GW_LOG_ERROR, c->broker.name, "broker %s: event %.23s %s %d is kept and not sent: %s",
-               c->broker.name, r->event.id, gw_phase_text(r->event.phase), r->serial, r->refused);
-    }
     c->said[0] = '\0';
     c->pause_ns = 0;
     c->changed(c->user);
@@ -159,20 +178,36 @@ static bool batch_is_over(const gw_courier *c)
     return true;
 }
 
+/* What only memory has comes after what the journal has: it was said later. */
+static void take_unkept(gw_courier *c, gw_outbox_row *rows, int *n)
+{
+    const int kept = *n;
+    gw_satchel_take(c->satchel, rows, n, BATCH);
+    for (int i = kept; i < *n; i++) {
+        int before = 0;
+        if (gw_outbox_records(c->outbox, rows[i].event.id, &before) < 0)
+            before = 0;
+        rows[i].record += before;
+    }
+}
+
 /* GW_OK with c->n parcels handed over; none when nothing waits. */
 static void begin_batch(gw_courier *c)
 {
     gw_outbox_row rows[BATCH];
     c->n = 0;
-    const int n = gw_outbox_take(c->outbox, rows, BATCH);
-    if (n < 0) {
+    int n = gw_outbox_take(c->outbox, rows, BATCH, gw_satchel_is_answered, c->satchel);
+    if (n < 0)
         complain(c, gw_err_detail());
-        return;
-    }
-    int64_t waiting = n;
+    int64_t waiting = n < 0 ? c->waiting : n;
     if (n == BATCH && gw_outbox_count(c->outbox, &waiting) < 0)
         waiting = n;
+    for (int i = 0; i < n; i++)
+        gw_satchel_leave(c->satchel, &rows[i]);
+    n = n < 0 ? 0 : n;
+    waiting += gw_satchel_waiting(c->satchel);
     count(&c->totals->waiting, &c->waiting, waiting);
+    take_unkept(c, rows, &n);
     for (c->n = 0; c->n < n; c->n++) {
         c->parcel[c->n].row = rows[c->n];
         hand_over(c, &c->parcel[c->n]);
@@ -191,6 +226,19 @@ static void lose_producer(gw_courier *c)
             c->parcel[i].state = AGAIN;
     c->under_way = 0;
     c->beat_under_way = false;
+}
+
+/* A token is good until a time of the wall clock. After a step back librdkafka would ask for the next one too late. */
+static void mind_the_clock(gw_courier *c, int64_t now_ns)
+{
+    const int64_t clock_ns = gw_gps_now_ns() - now_ns, step_ns = clock_ns - c->clock_ns;
+    const bool stepped = c->clock_ns && (step_ns > 10 * GW_SECOND_NS || step_ns < -10 * GW_SECOND_NS);
+    c->clock_ns = clock_ns;
+    if (!stepped || !c->kafka || !c->broker.kafka.token_command)
+        return;
+    gw_log(GW_LOG_INFO, c->broker.name,
+           "broker %s: this host's clock was stepped; connects anew with a new token", c->broker.name);
+    lose_producer(c);
 }
 
 static bool has_producer(gw_courier *c, int64_t now_ns)
@@ -257,12 +305,13 @@ static bool go_round(gw_courier *c)
         c->until_ns = now_ns + END_S * GW_SECOND_NS;
         c->retry_ns = 0; /* one more try */
     }
+    mind_the_clock(c, now_ns);
     if (has_producer(c, now_ns)) {
         if (gw_kafka_poll(c->kafka) < 0) {
             complain(c, gw_err_detail());
             lose_producer(c);
         }
-        settle(c);
+        settle(c, now_ns);
         const int64_t troubles =
             (int64_t)(c->failures + c->lost + (c->kafka ? gw_kafka_troubles(c->kafka) : 0));
         if (troubles != c->troubles) {
@@ -272,13 +321,14 @@ static bool go_round(gw_courier *c)
     }
     if (c->kafka && batch_is_over(c) && now_ns >= c->retry_ns) {
         begin_batch(c);
-        settle(c); /* what was refused here */
+        settle(c, now_ns); /* what was refused here */
         if (c->n == 0)
             ask_topic(c);
     }
     if (c->kafka)
         beat(c, now_ns);
-    if (c->until_ns && ((c->kafka && c->n == 0 && !c->beat_under_way) || now_ns >= c->until_ns))
+    const bool done = c->kafka && c->n == 0 && !c->beat_under_way && gw_satchel_is_empty(c->satchel);
+    if (c->until_ns && (done || now_ns >= c->until_ns))
         return false;
     if (c->n == 0 || !batch_is_over(c) || c->retry_ns > now_ns)
         wait_for_something(c, now_ns);
@@ -311,6 +361,8 @@ int gw_courier_start(gw_courier **out, const gw_broker *b, const char *journal, 
     c->fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     int err = c->fd < 0 ? gw_fail(GW_ESYSTEM, "broker %s: %s", b->name, strerror(errno))
                         : gw_outbox_open(&c->outbox, journal, b->name, b->candidates);
+    if (err == 0)
+        err = gw_satchel_new(&c->satchel);
     /* Opened here once, so that a missing password or key ends the run at its start, with its reason. */
     if (err == 0)
         err = gw_kafka_open(&c->kafka, &b->kafka, c->fd, on_report, c);
@@ -319,12 +371,20 @@ int gw_courier_start(gw_courier **out, const gw_broker *b, const char *journal, 
     if (err < 0) {
         gw_kafka_close(&c->kafka);
         gw_outbox_close(&c->outbox);
+        gw_satchel_destroy(&c->satchel);
         if (c->fd >= 0)
             close(c->fd);
         free(c);
         return err;
     }
     *out = c;
+    return 0;
+}
+
+int gw_courier_post(gw_courier *c, const gw_outbox_row *row)
+{
+    GW_TRY(gw_satchel_post(c->satchel, row));
+    gw_courier_wake(c);
     return 0;
 }
 
@@ -357,6 +417,7 @@ void gw_courier_end(gw_courier **out)
         gw_log(GW_LOG_INFO, c->broker.name, "broker %s: %lld message%s acknowledged, none waits",
                c->broker.name, (long long)c->acked, c->acked == 1 ? "" : "s");
     gw_outbox_close(&c->outbox);
+    gw_satchel_destroy(&c->satchel);
     close(c->fd);
     free(c);
     *out = NULL;

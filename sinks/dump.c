@@ -91,6 +91,7 @@ int gw_dump_block(gw_dump *d, int stream, const gw_block *b)
                        .sample0 = h->sample0,
                        .dq = h->dq,
                        .flags = h->flags & (GW_FLAG_INJECTION | GW_FLAG_REPLAY),
+                       .networks = h->networks,
                        .presence = gw_block_presence(b)};
     d->at[stream] = h->sample0 + h->n_samples;
     return gw_hdf5_out_write(d->out, stream, &v);

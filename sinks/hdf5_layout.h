@@ -13,6 +13,7 @@ typedef struct gw_out_row {
     int64_t sample0, n_samples;
     uint64_t dq;
     uint32_t flags, gap_reason;
+    uint64_t networks;
 } gw_out_row;
 
 typedef struct gw_out_stream {

@@ -73,6 +73,7 @@ static hid_t dq_type(void)
     H5Tinsert(t, "dq", offsetof(gw_out_row, dq), H5T_NATIVE_UINT64);
     H5Tinsert(t, "flags", offsetof(gw_out_row, flags), H5T_NATIVE_UINT32);
     H5Tinsert(t, "gap_reason", offsetof(gw_out_row, gap_reason), H5T_NATIVE_UINT32);
+    H5Tinsert(t, "networks", offsetof(gw_out_row, networks), H5T_NATIVE_UINT64);
     return t;
 }
 
@@ -155,8 +156,8 @@ static int note(gw_hdf5_out *o, gw_out_stream *s, gw_out_row r)
         s->start = r.sample0;
     s->came = true;
     s->end = r.sample0 + r.n_samples;
-    if (s->dq.n && last->dq == r.dq && last->flags == r.flags && last->gap_reason == r.gap_reason &&
-        last->sample0 + last->n_samples == r.sample0) {
+    if (s->dq.n && last->dq == r.dq && last->flags == r.flags && last->networks == r.networks &&
+        last->gap_reason == r.gap_reason && last->sample0 + last->n_samples == r.sample0) {
         last->n_samples += r.n_samples;
         return GW_OK;
     }
@@ -221,7 +222,7 @@ int gw_hdf5_out_write(gw_hdf5_out *o, int number, const gw_view *v)
     GW_TRY(err);
     GW_TRY(ops(o)->write(o, s, v));
     gw_hdf5_lock();
-    err = note(o, s, (gw_out_row){v->sample0, v->n_samples, v->dq, v->flags, GW_GAP_NONE});
+    err = note(o, s, (gw_out_row){v->sample0, v->n_samples, v->dq, v->flags, GW_GAP_NONE, v->networks});
     if (err == GW_OK)
         err = note_absent(o, s, v);
     gw_hdf5_unlock();
@@ -236,7 +237,7 @@ int gw_hdf5_out_gap(gw_hdf5_out *o, int number, const gw_hole *h)
     if (err == GW_OK) {
         s->gap_samples += (int64_t)h->samples;
         s->gap_by_reason[h->reason] += (int64_t)h->samples;
-        err = note(o, s, (gw_out_row){h->sample0, (int64_t)h->samples, h->dq, GW_FLAG_GAP, h->reason});
+        err = note(o, s, (gw_out_row){h->sample0, (int64_t)h->samples, h->dq, GW_FLAG_GAP, h->reason, 0});
     }
     gw_hdf5_unlock();
     return err;

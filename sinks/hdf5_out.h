@@ -18,8 +18,8 @@
  *   attributes  layout, detector, unit, whitening, cleaning, dtype, rate_num, rate_den, phase_ns, sample0,
  *               block_samples, gap_samples, gap_reasons (texts) and gap_samples_by_reason
  *   paths       gwpy: the stream's datasets, as strings
- *   dq          rows {sample0, n_samples, dq, flags, gap_reason}: they tile all that came; flags are a
- *               block's, GW_FLAG_GAP and the reason for a hole. A hole may begin before the datasets do, and
+ *   dq          rows {sample0, n_samples, dq, flags, gap_reason, networks}: they tile all that came; flags and
+ *               networks are a block's, GW_FLAG_GAP and the reason for a hole. A hole may begin before the datasets do, and
  *               end after them
  *   absent      rows {sample0, n_samples, present}: where not every channel was there, a bit each
  * On disk a row never comes before its samples: after kill -9 the file holds all that came until the last

@@ -44,14 +44,22 @@ static const char create_sql[] =
            " UNIQUE (gps_ns, detectors, detail));";
 #undef X
 
-/* What version 2 added. A journal of version 1 gets it when it is next written. Rows of broker_ack are what
- * is settled: acknowledged, or refused for the reason that is there. */
-static const char brokers_sql[] =
+/* What the versions added. An older journal gets it when it is next written. Rows of broker_ack are what is
+ * settled: acknowledged, or refused for the reason that is there. */
+static const char version_2_sql[] =
     "ALTER TABLE runs ADD COLUMN origin TEXT NOT NULL DEFAULT 'live';"
     "CREATE TABLE brokers (name TEXT PRIMARY KEY, since INTEGER NOT NULL);" /* an events.number */
     "CREATE TABLE broker_ack (broker TEXT NOT NULL, id TEXT NOT NULL, phase TEXT NOT NULL,"
     " serial INTEGER NOT NULL, acked_ns INTEGER, latency_s REAL, refused TEXT,"
     " PRIMARY KEY (broker, id, phase, serial)) WITHOUT ROWID;";
+/* again: to be sent once more, though settled. A new journal's events have their column from the start. */
+static const char version_3_sql[] =
+    "ALTER TABLE broker_ack ADD COLUMN again INTEGER NOT NULL DEFAULT 0;"
+    "CREATE INDEX broker_ack_again ON broker_ack (broker) WHERE again;"
+    "CREATE TABLE orders (number INTEGER PRIMARY KEY, what TEXT NOT NULL, id TEXT NOT NULL, phase TEXT,"
+    " serial INTEGER, broker TEXT, reason TEXT NOT NULL, at_ns INTEGER NOT NULL, done_ns INTEGER, answer "
+    "TEXT);"
+    "CREATE INDEX orders_open ON orders (number) WHERE done_ns IS NULL;";
 
 #define X(type, name) #name ", "
 #define Y(type, name) ":" #name ", "
@@ -204,7 +212,11 @@ static int create_tables(gw_journal *j, bool empty)
     GW_TRY(gw_journal_exec(j, "BEGIN IMMEDIATE"));
     if (empty)
         GW_TRY(gw_journal_exec(j, create_sql));
-    GW_TRY(gw_journal_exec(j, brokers_sql));
+    else
+        GW_TRY(gw_journal_exec(j, "ALTER TABLE events ADD COLUMN gps_error_s REAL"));
+    if (j->version < 2)
+        GW_TRY(gw_journal_exec(j, version_2_sql));
+    GW_TRY(gw_journal_exec(j, version_3_sql));
     GW_TRY(gw_journal_exec(j, sql));
     j->version = GW_JOURNAL_VERSION;
     return gw_journal_exec(j, "COMMIT");
@@ -242,6 +254,7 @@ static int prepare_all(gw_journal *j)
                               "UPDATE events SET published_ns = ?4, recovered = ?5, latency_s = ?6, json = ?7"
                               " WHERE id = ?1 AND phase = ?2 AND serial = ?3",
                               &j->mark));
+    GW_TRY(gw_journal_prepare(j, GW_JOURNAL_SETTLE, &j->settle));
     return gw_journal_prepare(j,
                               "INSERT INTO injections (gps_ns, detectors, detail, run, last_run)"
                               " VALUES (?1, ?2, ?3, ?4, ?4) ON CONFLICT DO UPDATE SET last_run = ?4",
@@ -302,6 +315,7 @@ static int open_write(gw_journal *j)
     if (empty || j->version < GW_JOURNAL_VERSION)
         GW_TRY(create_tables(j, empty));
     GW_TRY(begin_run(j));
+    GW_TRY(gw_journal_set_aside(j));
     return prepare_all(j);
 }
 
@@ -323,12 +337,15 @@ static int open_read(gw_journal *j)
     /* Not SQLITE_OPEN_READONLY where it can be helped: such a reader leaves its -wal and -shm files behind.
      */
     GW_TRY(connect_db(j, j->path, SQLITE_OPEN_READWRITE));
-    GW_TRY(gw_journal_exec(j, "PRAGMA query_only = 1"));
     bool empty = false;
     int err = look(j, &empty);
     if (err == 0 && empty)
         err = gw_fail(GW_EFORMAT, "journal %s: empty, not a gwstream journal; name another file", j->path);
     GW_TRY(err);
+    if (j->version < 3) /* what it lacks is not known; the file stays as it is */
+        GW_TRY(gw_journal_exec(j, "PRAGMA temp_store = MEMORY; CREATE TEMP VIEW events AS SELECT *, NULL AS"
+                                  " gps_error_s FROM main.events"));
+    GW_TRY(gw_journal_exec(j, "PRAGMA query_only = 1"));
     return ask_int(j, "SELECT max(run) FROM runs", 0, &j->run);
 }
 
@@ -346,7 +363,7 @@ void gw_journal_close(gw_journal **p)
     gw_journal *j = *p;
     if (!j)
         return;
-    sqlite3_stmt *all[] = {j->put, j->find, j->newest, j->again, j->mark, j->inject};
+    sqlite3_stmt *all[] = {j->put, j->find, j->newest, j->again, j->mark, j->inject, j->settle};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         sqlite3_finalize(all[i]);
     sqlite3_close(j->db); /* also moves the WAL into the file, unless a reader is there */
@@ -360,7 +377,7 @@ int gw_journal_attach(gw_journal **j, const char *path)
     GW_TRY(start(j, path));
     int err = connect_db(*j, path, SQLITE_OPEN_READWRITE);
     if (err == 0)
-        err = gw_journal_exec(*j, "PRAGMA synchronous = NORMAL");
+        err = gw_journal_exec(*j, "PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 256");
     if (err < 0)
         gw_journal_close(j);
     return err;
@@ -472,27 +489,65 @@ static int next_serial(gw_journal *j, const gw_event *e, int *serial)
     return 0;
 }
 
-static int put(gw_journal *j, const gw_event *e, int *serial, bool *published)
+static int settle(gw_journal *j, const gw_event *e, int serial, const gw_journal_ack *a)
+{
+    sqlite3_stmt *s = j->settle;
+    sqlite3_bind_text(s, 1, a->broker, -1, SQLITE_STATIC);
+    bind_text(s, 2, e->id, sizeof e->id);
+    sqlite3_bind_text(s, 3, gw_phase_text(e->phase), -1, SQLITE_STATIC);
+    sqlite3_bind_int(s, 4, serial);
+    if (a->refused) {
+        sqlite3_bind_text(s, 7, a->refused, -1, SQLITE_STATIC);
+    } else {
+        sqlite3_bind_int64(s, 5, a->acked_ns);
+        sqlite3_bind_double(s, 6, a->latency_s); /* NAN becomes NULL */
+    }
+    return run_once(j, s, 0, NULL);
+}
+
+/* 1: here already; 0: new, and *serial is free. */
+static int name(gw_journal *j, const gw_event *e, int *serial, bool *published)
 {
     *published = false;
     int found = find_same(j, e, serial, published);
+    return found == 0 ? next_serial(j, e, serial) : found;
+}
+
+static int put(gw_journal *j, const gw_event *e, const gw_journal_ack *ack, int n, int *serial,
+               bool *published)
+{
+    const int found = name(j, e, serial, published);
     GW_TRY(found);
     if (found == 0) {
-        GW_TRY(next_serial(j, e, serial));
-        return insert(j, e, *serial);
+        GW_TRY(insert(j, e, *serial));
+        for (int i = 0; i < n; i++)
+            GW_TRY(settle(j, e, *serial, &ack[i]));
+        return 0;
     }
     bind_name(j->again, e, *serial);
     sqlite3_bind_int64(j->again, 4, j->run);
     return run_once(j, j->again, 0, NULL);
 }
 
+int gw_journal_next_serial(gw_journal *j, const gw_event *e, int *serial, bool *published)
+{
+    const int found = name(j, e, serial, published);
+    return found < 0 ? found : 0;
+}
+
 int gw_journal_put(gw_journal *j, const gw_event *e, int *serial, bool *published)
+{
+    return gw_journal_put_settled(j, e, NULL, 0, serial, published);
+}
+
+int gw_journal_put_settled(gw_journal *j, const gw_event *e, const gw_journal_ack *ack, int n, int *serial,
+                           bool *published)
 {
     if (e->phase < GW_PHASE_FIRST || e->phase > GW_PHASE_RETRACTED || !e->id[0])
         return gw_fail(GW_EBUG, "journal %s: an event without id, or of phase %d, is no detection", j->path,
                        (int)e->phase);
     GW_TRY(gw_journal_exec(j, "BEGIN IMMEDIATE"));
-    int err = put(j, e, serial, published);
+    int err = put(j, e, ack, n, serial, published);
     if (err == 0)
         err = gw_journal_exec(j, "COMMIT");
     if (err < 0)
@@ -541,4 +596,15 @@ int gw_journal_json(const gw_event *e, int serial, int64_t published_ns, bool re
     memmove(text + at + shift, text + at, (size_t)len - at + 1);
     memcpy(text + at, name, shift);
     return len + (int)shift;
+}
+
+int gw_journal_json_unkept(char *text, int len, size_t n)
+{
+    static const char mark[] = ",\"_journaled\":false}";
+    if (len < 2 || text[len - 1] != '}')
+        return gw_fail(GW_EBUG, "an event's JSON of %d bytes does not end with a brace", len);
+    if ((size_t)len + sizeof mark > n)
+        return gw_fail(GW_ERANGE, "an event's JSON is longer than %zu bytes", n);
+    memcpy(text + len - 1, mark, sizeof mark);
+    return len - 1 + (int)sizeof mark - 1;
 }

@@ -11,13 +11,15 @@
  * and publication.
  *
  * Commits are durable when a call returns (WAL, synchronous=FULL). Another program may hold the file for
- * up to 5 s before a call gives up with GW_EBUSY. */
+ * up to 5 s before a call gives up with GW_EBUSY. 8 MiB are set aside for commits while the disk is full. */
 #ifndef GW_JOURNAL_H
 #define GW_JOURNAL_H
 
 #include "pipeline/event.h"
 
-#define GW_JOURNAL_VERSION    2 /* 2: brokers and their acknowledgements, and what the data of a run were */
+/* 2: brokers and their acknowledgements, and what the data of a run were. 3: gps_error_s, orders of the
+ * command line, what a broker is to be sent again. */
+#define GW_JOURNAL_VERSION    3
 #define GW_JOURNAL_JSON_BYTES 8192      /* always enough for gw_journal_json */
 #define GW_MATCH_NS           500000000 /* an event this close to an injection has found it */
 
@@ -31,6 +33,8 @@ int gw_journal_open(gw_journal **j, const char *path);
 int gw_journal_open_read(gw_journal **j, const char *path);
 void gw_journal_close(gw_journal **j);
 int64_t gw_journal_run(const gw_journal *j); /* number of the current run; reading: of the latest */
+/* What is left of the space that was set aside for commits while the disk is full (journal_room.c). */
+int64_t gw_journal_room_bytes(const gw_journal *j);
 /* What the data of this run are: live (so it is without this call), replay or sim. Kept with the run, so that
  * what is sent later is never taken for the sky of now. */
 int gw_journal_set_origin(gw_journal *j, const char *origin);
@@ -41,6 +45,26 @@ int gw_journal_set_origin(gw_journal *j, const char *origin);
  * max(1, |statistic|), and the same alert and injection; FIRST and RETRACTED also of this run. Anything
  * else is added; when an earlier run's row differs, one warning an id names both statistics. */
 int gw_journal_put(gw_journal *j, const gw_event *e, int *serial, bool *published);
+
+/* The latest `limit` ids that are above the alert threshold (or all), oldest first, with the time of their first such
+ * word, and whether a broker was refused it with this text. */
+typedef int gw_journal_told_visit(void *user, const char *id, int64_t gps_ns, bool refused);
+int gw_journal_each_told(gw_journal *j, bool candidates, int limit, const char *refused,
+                         gw_journal_told_visit *visit, void *user);
+
+/* What has become of a row at a broker: acknowledged, or never sent for the reason that is there. */
+typedef struct gw_journal_ack {
+    const char *broker, *refused; /* valid during the call; refused NULL: acknowledged ... */
+    int64_t acked_ns;             /* ... at this GPS wall time ... */
+    double latency_s;             /* ... so long after the merger, NAN if there is no such thing */
+} gw_journal_ack;
+
+/* The same, and in the same commit what has become of it at n brokers already: those that it is kept from, or
+ * that had it before the journal could take it. A row that is here already keeps what it has. */
+int gw_journal_put_settled(gw_journal *j, const gw_event *e, const gw_journal_ack *ack, int n, int *serial,
+                           bool *published);
+/* The serial that gw_journal_put would give; nothing is written. */
+int gw_journal_next_serial(gw_journal *j, const gw_event *e, int *serial, bool *published);
 
 /* Marks a row as published at wall time published_ns, with the text that was published. */
 int gw_journal_mark(gw_journal *j, const gw_event *e, int serial, int64_t published_ns, bool recovered,
@@ -53,6 +77,9 @@ int gw_journal_put_injection(gw_journal *j, const gw_event *e);
  * clock's members when it may have been published once before. Returns the length or GW_ERANGE. */
 int gw_journal_json(const gw_event *e, int serial, int64_t published_ns, bool recovered, char *text,
                     size_t n);
+
+/* Adds "_journaled":false to such a text of `len` bytes. Returns the length or GW_ERANGE. */
+int gw_journal_json_unkept(char *text, int len, size_t n);
 
 typedef struct gw_journal_row {
     gw_event event;
@@ -75,7 +102,7 @@ typedef struct gw_journal_query {
 } gw_journal_query;
 
 /* Calls visit for each row in the order of commitment; ends early, and returns it, when visit returns
- * non-zero. visit may call gw_journal_mark. */
+ * non-zero. visit may call gw_journal_mark where no other connection writes meanwhile. */
 typedef int gw_journal_visit(void *user, const gw_journal_row *row);
 int gw_journal_each(gw_journal *j, const gw_journal_query *q, gw_journal_visit *visit, void *user);
 
@@ -83,13 +110,6 @@ int gw_journal_each(gw_journal *j, const gw_journal_query *q, gw_journal_visit *
 typedef int gw_journal_first_visit(void *user, const char *id, int64_t gps_ns);
 int gw_journal_each_first(gw_journal *j, int64_t from_ns, int64_t to_ns, gw_journal_first_visit *visit,
                           void *user);
-
-/* What a broker has said to a row: acknowledged, or refused for good. */
-typedef struct gw_journal_ack {
-    const char *broker, *refused; /* valid during the call; refused NULL: acknowledged ... */
-    int64_t acked_ns;             /* ... at this GPS wall time ... */
-    double latency_s;             /* ... so long after the merger, NAN if there is no such thing */
-} gw_journal_ack;
 
 typedef int gw_journal_ack_visit(void *user, const gw_journal_ack *a);
 int gw_journal_each_ack(gw_journal *j, const gw_journal_row *row, gw_journal_ack_visit *visit, void *user);

@@ -32,7 +32,8 @@ enum { GW_JOURNAL_PATH_BYTES = 1024 };
     X(REAL, pace)                                                                                            \
     X(NS, anchor_wall_ns)                                                                                    \
     X(NS, anchor_data_ns)                                                                                    \
-    X(TEXT, detail)
+    X(TEXT, detail)                                                                                          \
+    X(REAL, gps_error_s)
 
 #define GW_SQL_TEXT "TEXT NOT NULL"
 #define GW_SQL_NS   "INTEGER" /* NULL: not known */
@@ -45,7 +46,9 @@ struct gw_journal {
     sqlite3 *db;
     int lock; /* descriptor of <path>-lock; -1 when reading */
     int64_t run, version;
-    sqlite3_stmt *put, *find, *newest, *again, *mark, *inject;
+    int log_pages; /* of the write-ahead log, after the last commit */
+    bool tight;    /* the log could not be copied for want of space */
+    sqlite3_stmt *put, *find, *newest, *again, *mark, *inject, *settle;
     char differed[GW_EVENT_ID_BYTES]; /* the id that was warned of last */
 };
 
@@ -54,16 +57,27 @@ int gw_journal_fail(const gw_journal *j, int rc);
 int gw_journal_exec(gw_journal *j, const char *sql);
 int gw_journal_prepare(gw_journal *j, const char *sql, sqlite3_stmt **s);
 
+/* Gives the write-ahead log of a journal that is open for writing its space. GW_EIO: there is none. */
+enum { GW_JOURNAL_ROOM_BYTES = 8 << 20 };
+int gw_journal_set_aside(gw_journal *j);
+
 /* A second connection to a journal that this program has open for writing: no run and no lock of its own.
  * Its commits survive a kill, but may be lost with the power: they do not wait for the disk, and so do not
  * hold up those of events. */
 int gw_journal_attach(gw_journal **j, const char *path);
+/* Whether a row is settled at a broker. Parameters: broker, id, phase, serial, acked_ns, latency_s, refused. What
+ * is sent once more by order keeps the time of its first acknowledgement. */
+#define GW_JOURNAL_SETTLE                                                                                    \
+    "INSERT INTO broker_ack (broker, id, phase, serial, acked_ns, latency_s, refused)"                       \
+    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO UPDATE SET again = 0, refused = excluded.refused,"  \
+    " acked_ns = coalesce(acked_ns, excluded.acked_ns), latency_s = coalesce(latency_s, excluded.latency_s)"
+
 /* Columns of an event `e` and how they become a row. */
 #define GW_JOURNAL_COLUMN(type, name) "e." #name ", "
 #define GW_JOURNAL_COLUMNS                                                                                   \
     GW_EVENT_COLUMNS(GW_JOURNAL_COLUMN)                                                                      \
     "e.phase, e.serial, e.run, e.committed_ns, e.published_ns, e.recovered, e.latency_s"
-enum { GW_JOURNAL_AFTER_COLUMNS = 27 }; /* index of what a SELECT has after them */
+enum { GW_JOURNAL_AFTER_COLUMNS = 28 }; /* index of what a SELECT has after them */
 void gw_journal_read_row(sqlite3_stmt *s, gw_journal_row *r);
 
 #endif

@@ -116,6 +116,28 @@ int gw_journal_each_first(gw_journal *j, int64_t from_ns, int64_t to_ns, gw_jour
     return err;
 }
 
+int gw_journal_each_told(gw_journal *j, bool candidates, int limit, const char *refused,
+                         gw_journal_told_visit *visit, void *user)
+{
+    sqlite3_stmt *s = NULL;
+    GW_TRY(gw_journal_prepare(j,
+                              "SELECT * FROM (SELECT id, gps_ns, EXISTS (SELECT 1 FROM broker_ack AS a WHERE"
+                              " a.id = e.id AND a.refused = ?3), min(number) AS number FROM events AS e"
+                              " WHERE (alert OR ?1) AND number > (SELECT max(number) FROM events) - 8 * ?2"
+                              " GROUP BY id ORDER BY number DESC LIMIT ?2) ORDER BY number",
+                              &s));
+    sqlite3_bind_int(s, 1, candidates);
+    sqlite3_bind_int(s, 2, limit);
+    sqlite3_bind_text(s, 3, refused, -1, SQLITE_STATIC);
+    int rc, err = 0;
+    while (err == 0 && (rc = sqlite3_step(s)) != SQLITE_DONE)
+        err = rc == SQLITE_ROW ? visit(user, (const char *)sqlite3_column_text(s, 0),
+                                       sqlite3_column_int64(s, 1), sqlite3_column_int(s, 2) != 0)
+                               : gw_journal_fail(j, rc);
+    sqlite3_finalize(s);
+    return err;
+}
+
 int gw_journal_each_ack(gw_journal *j, const gw_journal_row *row, gw_journal_ack_visit *visit, void *user)
 {
     sqlite3_stmt *s = NULL;

@@ -361,12 +361,14 @@ int gw_kafka_send(gw_kafka *k, const gw_kafka_message *m)
 {
     rd_kafka_headers_t *h = NULL;
     if (m->id) {
-        h = rd_kafka_headers_new(4);
+        h = rd_kafka_headers_new(5);
         rd_kafka_header_add(h, "_id", -1, m->id, 16);
         rd_kafka_header_add(h, "_format", -1, m->format, -1);
         rd_kafka_header_add(h, "_sender", -1, m->sender, -1);
         if (m->test) /* its presence is what says it */
             rd_kafka_header_add(h, "_test", -1, "true", -1);
+        if (m->unjournaled)
+            rd_kafka_header_add(h, "_journaled", -1, "false", -1);
     }
     /* librdkafka does not write to payload or key; it takes the headers unless it fails. */
     const rd_kafka_vu_t v[] = {

@@ -35,6 +35,7 @@ typedef struct gw_kafka_message {
     const char *format;      /* _format */
     const char *sender;      /* _sender */
     bool test;               /* _test */
+    bool unjournaled;        /* _journaled: false */
     void *tag;               /* comes back in the report; NULL = none wanted */
 } gw_kafka_message;
 

@@ -7,8 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static const double alert_hz = 1.0 / 86400;
-
 static const gw_noise_rate *find(const gw_live_rates *l, const char *search)
 {
     for (int i = 0; i < l->n; i++)
@@ -40,25 +38,31 @@ static void add_member(gw_event *e, const char *member)
     memcpy(e->detail + used + more, "}", 2);
 }
 
-void gw_live_rates_give(const gw_live_rates *l, gw_event *e)
+bool gw_live_rates_give(const gw_live_rates *l, gw_event *e)
 {
     const gw_noise_rate *r = find(l, e->stream);
     if (!r || !(r->slid_s[0] >= l->least_s))
-        return;
+        return false;
     bool bound = false;
     const double rate = gw_noise_rate_hz(r, e->statistic, false, &bound);
     if (isnan(rate))
-        return;
+        return false;
     e->noise_rate_hz = rate;
     e->background_s = r->slid_s[0];
-    e->alert = rate <= alert_hz;
-    char member[300], exclusive[40] = "null";
+    e->alert = rate <= GW_ALERT_HZ;
+    char member[400], exclusive[40] = "null", interval[80] = "null";
     const double other = gw_noise_rate_hz(r, e->statistic, true, NULL);
     if (!isnan(other))
         snprintf(exclusive, sizeof exclusive, "%.9g", other);
+    double low, high;
+    if (gw_noise_rate_interval(r, e->statistic, &low, &high))
+        snprintf(interval, sizeof interval, "[%.3g,%.3g]", low, high);
     snprintf(member, sizeof member,
              "\"background\":{\"source\":\"live\",\"until\":%" PRId64
-             ",\"slid_s\":%.0f,\"distinct_s\":%.0f,\"exclusive_rate_hz\":%s,\"bound\":%s}",
-             r->until_ns / GW_SECOND_NS, r->slid_s[0], r->distinct_s, exclusive, bound ? "true" : "false");
+             ",\"slid_s\":%.0f,\"distinct_s\":%.0f,\"archived_s\":%.0f,\"exclusive_rate_hz\":%s,"
+             "\"interval\":%s,\"bound\":%s}",
+             r->until_ns / GW_SECOND_NS, r->slid_s[0], r->distinct_s, r->archived_s, exclusive, interval,
+             bound ? "true" : "false");
     add_member(e, member);
+    return true;
 }

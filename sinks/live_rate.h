@@ -10,6 +10,7 @@
 #include "pipeline/noise_rate.h"
 
 enum { GW_LIVE_RATES = 16 };
+#define GW_ALERT_HZ (1.0 / 86400) /* an alert's rate by a live background: at most once a day */
 
 typedef struct gw_live_rates {
     double least_s;
@@ -20,8 +21,9 @@ typedef struct gw_live_rates {
 /* GW_EFORMAT for what is no table; GW_ERANGE for tables of too many searches. */
 int gw_live_rates_take(gw_live_rates *l, const gw_event *table);
 /* The event of the search e->stream: noise_rate_hz and background_s (inclusive), alert (at most once a day),
- * and in its detail the member "background": where the rate comes from, the exclusive one beside it, and
- * whether it is a bound (nothing as loud was seen). */
-void gw_live_rates_give(const gw_live_rates *l, gw_event *e);
+ * and in its detail the member "background": where the rate comes from, how much of its slid time is an
+ * archive's, the exclusive rate beside it, the interval (5 to 95 %, of this search's rate: no trials in it),
+ * and whether it is a bound (nothing as loud was seen). Whether it has such a rate now. */
+bool gw_live_rates_give(const gw_live_rates *l, gw_event *e);
 
 #endif

@@ -3,31 +3,49 @@
  * it; whatever changes, decide() looks at the whole and says what is due, again and again until nothing is.
  */
 #include "sinks/merge.h"
+#include "sinks/live_rate.h"
+#include "sinks/merge_detail.h"
 
 #include <inttypes.h>
 #include <math.h>
 #include <sodium.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { CLUSTERS = 16, HASH_BYTES = 8 };
 static const int64_t silence_ns = 10 * GW_SECOND_NS, update_every_ns = GW_SECOND_NS / 4,
-                     told_move_ns = 10000000;
+                     told_move_ns = 10000000, lost_ns = 3 * GW_SECOND_NS / 4, remember_ns = 60 * GW_SECOND_NS;
+
+/* From where the one before it ends. */
+typedef struct stretch {
+    int64_t until_ns;
+    bool searched;
+} stretch;
+
+/* Of one branch: neighbours differ, the last one still grows. */
+typedef struct history {
+    stretch *s;
+    int n, max;
+} history;
 
 typedef struct word {
     bool heard, open;
+    bool live; /* its rate is that of a live background */
     gw_event event;
 } word;
 
 typedef struct cluster {
-    bool used, told, open; /* open: told, and FINAL not since */
-    bool again;            /* an earlier run has told its FIRST */
-    bool spoke_first;      /* this run's first word was a FIRST */
-    bool alert;            /* as told */
+    bool used, told, open;                            /* open: told, and FINAL not since */
+    bool again;                                       /* an earlier run has told its FIRST */
+    bool spoke_first;                                 /* this run's first word was a FIRST */
+    bool alert;                                       /* as told */
+    int trials;                                       /* as told */
+    char detectors[sizeof((gw_event *)0)->detectors]; /* as told */
     char id[GW_EVENT_ID_BYTES];
     int best;        /* the branch whose word was told last */
+    bool fewer;      /* a branch has withdrawn its word since */
+    int withdrew;    /* ... this one */
     gw_event peak;   /* that word; before one was told, the first */
     int64_t now_ns;  /* stream time of its latest word */
     int64_t told_ns; /* ... when something was told */
@@ -40,7 +58,8 @@ struct gw_merge {
     cluster cluster[CLUSTERS];
     uint64_t clusters;                      /* so far */
     int64_t reached[2 * GW_MERGE_BRANCHES]; /* branches, then tables */
-    gw_event *held;                         /* in the order in which they will count */
+    history past[GW_MERGE_BRANCHES];
+    gw_event *held; /* in the order in which they will count */
     int n_held, max_held;
     bool hold, ended;
     int64_t now_ns; /* stream time */
@@ -86,6 +105,7 @@ int gw_merge_new(gw_merge **out, const gw_merge_conf *conf)
     *out = m;
     m->conf = *conf;
     m->now_ns = INT64_MIN;
+    m->hold = true; /* as long as nobody has said at what pace */
     for (int b = 0; b < n_sources(m); b++)
         m->reached[b] = INT64_MIN;
     for (int i = 0; i < CLUSTERS; i++) {
@@ -105,9 +125,65 @@ void gw_merge_destroy(gw_merge **p)
         return;
     for (int i = 0; i < CLUSTERS; i++)
         free(m->cluster[i].word);
+    for (int b = 0; b < GW_MERGE_BRANCHES; b++)
+        free(m->past[b].s);
     free(m->held);
     free(m);
     *p = NULL;
+}
+
+/* ---- who searches ---- */
+
+static int add_stretch(const gw_merge *m, history *h, int64_t until_ns, bool searched)
+{
+    stretch *last = h->n ? &h->s[h->n - 1] : NULL;
+    if (last && last->searched == searched) {
+        last->until_ns = until_ns;
+        return GW_OK;
+    }
+    int old = 0; /* long past for all, also for those who are behind */
+    while (old < h->n && m->now_ns > INT64_MIN + remember_ns && h->s[old].until_ns < m->now_ns - remember_ns)
+        old++;
+    h->n -= old;
+    if (old)
+        memmove(h->s, h->s + old, (size_t)h->n * sizeof *h->s);
+    if (h->n == h->max) {
+        const int max = h->max ? 2 * h->max : 16;
+        stretch *s = realloc(h->s, (size_t)max * sizeof *s);
+        if (!s)
+            return gw_fail(GW_ENOMEM, "%s: %d stretches of one branch", m->conf.group, max);
+        h->s = s;
+        h->max = max;
+    }
+    h->s[h->n++] = (stretch){until_ns, searched};
+    return GW_OK;
+}
+
+static bool has_searched(const history *h, int64_t from_ns, int64_t to_ns)
+{
+    int64_t start_ns = INT64_MIN;
+    for (int i = 0; i < h->n && start_ns < to_ns; i++) {
+        if (h->s[i].searched && h->s[i].until_ns > from_ns)
+            return true;
+        start_ns = h->s[i].until_ns;
+    }
+    return false;
+}
+
+static int count_trials(const gw_merge *m, const cluster *c, int64_t told_ns)
+{
+    int64_t first_ns = INT64_MIN;
+    for (int b = 0; b < m->conf.n_branches; b++) {
+        const history *h = &m->past[b];
+        if (h->n && h->s[h->n - 1].until_ns > first_ns)
+            first_ns = h->s[h->n - 1].until_ns;
+    }
+    const int64_t at_ns = told_ns < first_ns ? told_ns : first_ns;
+    const int64_t from_ns = at_ns < INT64_MIN + lost_ns ? INT64_MIN : at_ns - lost_ns;
+    int trials = 0;
+    for (int b = 0; b < m->conf.n_branches; b++)
+        trials += c->word[b].heard || has_searched(&m->past[b], from_ns, at_ns);
+    return trials;
 }
 
 /* ---- which cluster ---- */
@@ -154,14 +230,25 @@ static cluster *find_cluster(gw_merge *m, int b, const gw_event *e)
             continue;
         const int64_t d = distance(c->peak.gps_ns, e->gps_ns);
         const word *w = &c->word[b];
-        if (d < least || (d == least && !near)) {
+        const bool mine = w->heard && strncmp(w->event.id, e->id, sizeof e->id) == 0;
+        const bool other = w->heard && !mine && c->best == b; /* two by the branch's own judgement */
+        if (!other && (d < least || (d == least && !near))) {
             near = c;
             least = d;
         }
-        if (w->heard && strncmp(w->event.id, e->id, sizeof e->id) == 0)
+        if (mine)
             same = c;
     }
     return near ? near : same;
+}
+
+/* Whether it is one of this run's, from which the word at hand has been told apart. */
+static bool has_id(const gw_merge *m, const char *id)
+{
+    for (int i = 0; i < CLUSTERS; i++)
+        if (m->cluster[i].used && m->cluster[i].told && strncmp(m->cluster[i].id, id, GW_EVENT_ID_BYTES) == 0)
+            return true;
+    return false;
 }
 
 static int new_cluster(gw_merge *m, const gw_event *e, cluster **out)
@@ -176,9 +263,12 @@ static int new_cluster(gw_merge *m, const gw_event *e, cluster **out)
     c->spoke_first = e->phase == GW_PHASE_FIRST;
     make_id(m->conf.group, e->gps_ns, c->id);
     if (m->conf.known) {
-        const int found = m->conf.known(m->conf.user, e->gps_ns, m->conf.refractory_ns, c->id);
+        char id[GW_EVENT_ID_BYTES];
+        const int found = m->conf.known(m->conf.user, e->gps_ns, m->conf.refractory_ns, id);
         GW_TRY(found);
-        c->again = found == 1;
+        c->again = found == 1 && !has_id(m, id);
+        if (c->again)
+            memcpy(c->id, id, sizeof c->id);
     }
     *out = c;
     return GW_OK;
@@ -230,105 +320,56 @@ static bool is_open(const gw_merge *m, const cluster *c)
     return false;
 }
 
+/* By a live background it is the rate of the search as a whole that counts; by a card, the branch's threshold. */
+static bool says_alert(const gw_merge *m, const cluster *c, const word *w)
+{
+    return w->event.alert &&
+           (!w->live || w->event.noise_rate_hz * count_trials(m, c, w->event.told_ns) <= GW_ALERT_HZ);
+}
+
 static bool is_alert(const gw_merge *m, const cluster *c)
 {
     for (int b = 0; b < m->conf.n_branches; b++)
-        if (c->word[b].heard && c->word[b].event.alert)
+        if (c->word[b].heard && says_alert(m, c, &c->word[b]))
             return true;
     return false;
 }
 
-/* Appends, and says whether it fitted; what did not fit leaves no trace. */
-static bool add(char *text, size_t size, size_t *used, const char *fmt, ...)
-    __attribute__((format(printf, 4, 5)));
-static bool add(char *text, size_t size, size_t *used, const char *fmt, ...)
+/* Each branch's word, NULL where it has none. */
+static void list_words(const gw_merge *m, const cluster *c, const gw_event *word[GW_MERGE_BRANCHES])
 {
-    va_list args;
-    va_start(args, fmt);
-    const int n = vsnprintf(text + *used, size - *used, fmt, args);
-    va_end(args);
-    const bool fits = n >= 0 && (size_t)n < size - *used;
-    if (fits)
-        *used += (size_t)n;
-    else
-        text[*used] = '\0';
-    return fits;
-}
-
-/* A name as it may stand in JSON. */
-static const char *plain(const char *name, size_t n, char text[64])
-{
-    size_t i = 0;
-    for (; i < n && i < 63 && name[i]; i++)
-        text[i] = name[i] == '"' || name[i] == '\\' || name[i] < 0x20 || name[i] > 0x7e ? '?' : name[i];
-    text[i] = '\0';
-    return text;
-}
-
-/* The members of a word's detail, without the braces: "" if there are none. */
-static int members(const gw_event *e, const char **text)
-{
-    const size_t n = strnlen(e->detail, sizeof e->detail);
-    const bool object = n > 2 && n < sizeof e->detail && e->detail[0] == '{' && e->detail[n - 1] == '}';
-    *text = object ? e->detail + 1 : "";
-    return object ? (int)n - 2 : 0;
-}
-
-static bool add_branch(const gw_merge *m, const word *w, int b, const char *comma, char *text, size_t size,
-                       size_t *used, bool whole)
-{
-    char name[64], model[64], hash[64], value[2][40];
-    const gw_event *e = &w->event;
-    const char *own = "";
-    const int n_own = whole ? members(e, &own) : 0;
-    const double number[2] = {e->statistic, e->noise_rate_hz};
-    for (int i = 0; i < 2; i++)
-        snprintf(value[i], sizeof value[i], isfinite(number[i]) ? "%.9g" : "null", number[i]);
-    const uint64_t gps = (uint64_t)(e->gps_ns < 0 ? 0 : e->gps_ns), second = (uint64_t)GW_SECOND_NS;
-    return add(text, size, used,
-               "%s{\"stream\":\"%s\",\"phase\":\"%s\",\"gps\":%" PRIu64 ".%09" PRIu64
-               ",\"statistic\":%s,\"noise_rate_hz\":%s,\"model\":\"%s\",\"sha256\":\"%s\"%s%.*s}",
-               comma, plain(m->conf.branch[b], 63, name), gw_phase_text(e->phase), gps / second, gps % second,
-               value[0], value[1], plain(e->model, sizeof e->model, model),
-               plain(e->model_hash, sizeof e->model_hash, hash), n_own ? "," : "", n_own, own);
-}
-
-/* Detail of the event: the best word's, the trials, and each branch's word, as many as there is room for. */
-static void write_detail(const gw_merge *m, const cluster *c, const gw_event *best, gw_event *out)
-{
-    const size_t size = sizeof out->detail - 2; /* the end fits always */
-    const char *own, *comma = "";
-    const int n_own = members(best, &own);
-    size_t used = 0;
-    if (!add(out->detail, size, &used, "{%.*s%s\"trials\":%d,\"branches\":[", n_own, own, n_own ? "," : "",
-             m->conf.n_branches))
-        add(out->detail, size, &used, "{\"trials\":%d,\"branches\":[", m->conf.n_branches);
-    for (int b = 0; b < m->conf.n_branches; b++) {
-        const word *w = &c->word[b];
-        if (w->heard && (add_branch(m, w, b, comma, out->detail, size, &used, true) ||
-                         add_branch(m, w, b, comma, out->detail, size, &used, false)))
-            comma = ",";
-    }
-    memcpy(out->detail + used, "]}", 3);
+    for (int b = 0; b < m->conf.n_branches; b++)
+        word[b] = c->word[b].heard ? &c->word[b].event : NULL;
 }
 
 static int tell(const gw_merge *m, cluster *c, gw_phase phase, int best, gw_event *e)
 {
+    const gw_event *word[GW_MERGE_BRANCHES] = {NULL};
+    list_words(m, c, word);
     if (best >= 0) {
-        c->peak = c->word[best].event;
+        c->peak = *word[best];
         c->best = best;
+        c->trials = count_trials(m, c, c->peak.told_ns);
+        gw_merge_detectors(word, m->conf.n_branches, c->detectors);
     }
     c->told = true;
+    c->fewer = false;
     c->told_ns = c->now_ns;
     c->open = phase == GW_PHASE_FIRST || phase == GW_PHASE_UPDATE;
+    c->alert |= is_alert(m, c); /* who has heard of it hears the rest */
     *e = c->peak;
     memcpy(e->id, c->id, sizeof e->id);
+    memcpy(e->detectors, c->detectors, sizeof e->detectors);
     e->phase = phase;
-    e->noise_rate_hz *= m->conf.n_branches;
-    e->alert = c->alert = is_alert(m, c);
+    e->noise_rate_hz *= c->trials;
+    e->alert = c->alert;
     for (int b = 0; b < m->conf.n_branches; b++)
-        e->injection |= c->word[b].heard && c->word[b].event.injection;
-    write_detail(m, c, &c->peak, e);
+        if (word[b]) {
+            e->injection |= word[b]->injection;
+            e->dq &= word[b]->dq;
+        }
+    gw_merge_detail(e->detail, best >= 0 ? &c->peak : &c->word[c->withdrew].event, word, m->conf.n_branches,
+                    c->trials);
     return 1;
 }
 
@@ -346,7 +387,7 @@ static int decide(const gw_merge *m, cluster *c, gw_event *e)
     const gw_event *w = &c->word[best].event;
     if (!c->told && !(c->again && !c->spoke_first))
         return tell(m, c, GW_PHASE_FIRST, best, e);
-    if (!c->told || !c->word[c->best].heard)
+    if (!c->told || c->fewer)
         return tell(m, c, GW_PHASE_UPDATE, best, e);
     if (!c->open)
         return is_better(w, &c->peak) ? tell(m, c, GW_PHASE_UPDATE, best, e) : 0;
@@ -369,8 +410,7 @@ static bool comes_before(const gw_merge *m, const gw_event *a, const gw_event *b
 
 int gw_merge_take(gw_merge *m, const gw_event *e)
 {
-    const int b = find_source(m, e->stream);
-    if (b < 0)
+    if (find_source(m, e->stream) < 0)
         return gw_fail(GW_EBUG, "%s: an event of %s, which is no branch of it", m->conf.group, e->stream);
     if (m->n_held == m->max_held) {
         const int max = m->max_held ? 2 * m->max_held : 16;
@@ -385,17 +425,20 @@ int gw_merge_take(gw_merge *m, const gw_event *e)
     for (; m->hold && i > 0 && comes_before(m, e, &m->held[i - 1]); i--)
         m->held[i] = m->held[i - 1];
     m->held[i] = *e;
-    /* its next word may be of the same instant */
-    if (e->told_ns > INT64_MIN && e->told_ns - 1 > m->reached[b])
-        m->reached[b] = e->told_ns - 1;
     return GW_OK;
 }
 
-void gw_merge_reached(gw_merge *m, const char *stream, int64_t told_ns)
+int gw_merge_reached(gw_merge *m, const char *stream, int64_t told_ns, bool searched)
 {
     const int b = find_source(m, stream);
-    if (b >= 0 && told_ns > m->reached[b])
+    if (b < 0)
+        return GW_OK;
+    if (told_ns > m->reached[b])
         m->reached[b] = told_ns;
+    if (b >= m->conf.n_branches)
+        return GW_OK;
+    history *h = &m->past[b];
+    return h->n && told_ns <= h->s[h->n - 1].until_ns ? GW_OK : add_stretch(m, h, told_ns, searched);
 }
 
 void gw_merge_end(gw_merge *m)
@@ -419,16 +462,20 @@ static int take_next(gw_merge *m)
     memmove(m->held, m->held + 1, (size_t)--m->n_held * sizeof *m->held);
     if (e.phase == GW_PHASE_BACKGROUND)
         return m->conf.table(m->conf.user, &e);
-    if (m->conf.rate)
-        m->conf.rate(m->conf.user, &e);
+    const bool live = m->conf.rate && m->conf.rate(m->conf.user, &e);
     const int b = find_branch(m, e.stream);
     cluster *c = find_cluster(m, b, &e);
     if (!c && e.phase == GW_PHASE_RETRACTED) /* of what nobody has heard of */
         return GW_OK;
     if (!c)
         GW_TRY(new_cluster(m, &e, &c));
+    if (e.phase == GW_PHASE_RETRACTED && c->word[b].heard) {
+        c->fewer = true;
+        c->withdrew = b;
+    }
     c->now_ns = e.told_ns;
     c->word[b] = (word){.event = e,
+                        .live = live,
                         .heard = e.phase != GW_PHASE_RETRACTED,
                         .open = e.phase == GW_PHASE_FIRST || e.phase == GW_PHASE_UPDATE};
     return GW_OK;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * One event out of several branches (raw and cleaned strain, several models, several sets of detectors), each
+ * One event out of several branches (raw and cleaned strain, several models, several pairs of detectors), each
  * with a detect stage of its own. Pure logic, used by alerts.c before its journal: it knows no files, clocks
  * or threads. What one branch says is candidate.h's; here the branches' words become one event's:
  *
@@ -15,12 +15,21 @@
  *
  * Better is what noise alone does less often (noise_rate_hz, by more than 1 %); with one rate and one model,
  * the statistic that is higher by more than 0.01: branches on the same data differ by rounding. An event
- * tells the best word, except: its id; `alert` and `injection` if any branch's; noise_rate_hz times the
- * number of branches (trials); and in detail, beside the best word's own members, "trials" and "branches":
- * each branch's last word with its own rate.
+ * tells the best word, except: its id; `injection` if any branch's; `alert` as well, and then for good: by a live
+ * background where the rate times the trials is one a day or less, else as the branch says; `detectors` of all branches that
+ * see it, `dq` what holds in all of them; noise_rate_hz times the trials; and in detail, beside the best word's
+ * own members, "trials", "arrivals" at each detector, the best word's before others', and "branches": each
+ * branch's last word with its own rate and, as far as there is room, its own members. RETRACTED has the detail
+ * of the word that withdrew it.
+ *
+ * Trials: the branches that have a word in the event or were searching. A branch searches at stream time t
+ * if it has said of some stretch within 3/4 s before t that it was searched (gw_merge_reached). Where words are
+ * not held, a branch that is behind the others by its way through the program is not taken for one that is
+ * silent: t is at most what the first of them has reached. So a detector that is lost is out of the rate within
+ * a second, and back as soon as it is searched again.
  *
  * The id is a hash of the first word's GPS second and of the group's name. A word belongs to the event whose
- * peak is nearest and within `refractory_ns`; else to that which holds the branch's event of this id; else to
+ * peak is nearest and within `refractory_ns`, unless that peak is of another event of the same branch; else to that which holds the branch's event of this id; else to
  * one that `known` knows of (of an earlier run); else it is a new one's.
  *
  * Order. Where pace is 1 words count as they come. Elsewhere no latency exists and the result must not depend
@@ -51,7 +60,7 @@ typedef struct gw_merge_conf {
     int n_tables;
     const char *table_of[GW_MERGE_BRANCHES]; /* borrowed */
     int (*table)(void *user, const gw_event *e);
-    void (*rate)(void *user, gw_event *word);
+    bool (*rate)(void *user, gw_event *word); /* whether it has */
     void *user;
 } gw_merge_conf;
 
@@ -63,9 +72,10 @@ bool gw_merge_has_branch(const gw_merge *m, const char *stream);
 bool gw_merge_has_id(const char *group, int64_t first_gps_ns, const char *id);
 
 /* A branch's word, or a table. After it, after reached and after end: gw_merge_next until it returns 0. */
-int gw_merge_take(gw_merge *m, const gw_event *e);
-/* This branch says nothing more whose told_ns is at or before this. */
-void gw_merge_reached(gw_merge *m, const char *stream, int64_t told_ns);
+int gw_merge_take(gw_merge *m, const gw_event *e); /* GW_ENOMEM */
+/* This branch says nothing more whose told_ns is at or before this; whether it searched since the last time.
+ * GW_ENOMEM. */
+int gw_merge_reached(gw_merge *m, const char *stream, int64_t told_ns, bool searched);
 /* No branch will say anything more. */
 void gw_merge_end(gw_merge *m);
 /* 1: *e is to be told. 0: nothing now. */

@@ -13,16 +13,23 @@ struct gw_outbox {
     char broker[64];
     bool candidates;
     int64_t floor;
-    sqlite3_stmt *waiting, *count, *newest, *settle;
+    sqlite3_stmt *waiting, *count, *newest, *settle, *records;
 };
 
 /* ?1 broker, ?2 whether candidates are for it too, ?3 floor */
+#define ACK_OF(row)                                                                                          \
+    " a.broker = ?1 AND a.id = " row ".id AND a.phase = " row ".phase AND a.serial = " row ".serial"
 #define IS_FOR_IT                                                                                            \
-    "(e.alert OR ?2 OR (e.phase = 'retracted' AND EXISTS"                                                    \
-    " (SELECT 1 FROM events AS r WHERE r.id = e.id AND r.alert AND r.number < e.number)))"
+    "CASE WHEN e.phase <> 'retracted' THEN e.alert OR ?2 ELSE EXISTS (SELECT 1 FROM events AS r WHERE"       \
+    " r.id = e.id AND r.phase <> 'retracted' AND (r.alert OR ?2) AND r.number < e.number AND NOT EXISTS"     \
+    " (SELECT 1 FROM broker_ack AS a WHERE" ACK_OF(                                                          \
+        "r") " AND a.acked_ns IS NULL AND a.refused IS NOT NULL)) END"
+/* Not yet settled; or settled, and to be sent once more. */
 #define WAITING                                                                                              \
-    " FROM events AS e WHERE e.number > ?3 AND " IS_FOR_IT " AND NOT EXISTS (SELECT 1 FROM broker_ack AS a"  \
-    " WHERE a.broker = ?1 AND a.id = e.id AND a.phase = e.phase AND a.serial = e.serial)"
+    " FROM events AS e WHERE (e.number > ?3 AND " IS_FOR_IT " AND NOT EXISTS"                                \
+    " (SELECT 1 FROM broker_ack AS a WHERE" ACK_OF(                                                          \
+        "e") ")) OR e.number IN (SELECT g.number FROM broker_ack"                                            \
+             " AS a JOIN events AS g USING (id, phase, serial) WHERE a.broker = ?1 AND a.again)"
 
 static int prepare_all(gw_outbox *o)
 {
@@ -34,8 +41,9 @@ static int prepare_all(gw_outbox *o)
         &o->waiting));
     GW_TRY(gw_journal_prepare(o->journal, "SELECT count(*)" WAITING, &o->count));
     GW_TRY(gw_journal_prepare(o->journal, "SELECT coalesce(max(number), 0) FROM events", &o->newest));
-    return gw_journal_prepare(
-        o->journal, "INSERT OR REPLACE INTO broker_ack VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)", &o->settle);
+    GW_TRY(gw_journal_prepare(o->journal, "SELECT count(*) FROM events WHERE id = ?1 AND (alert OR ?2)",
+                              &o->records));
+    return gw_journal_prepare(o->journal, GW_JOURNAL_SETTLE, &o->settle);
 }
 
 static int register_broker(gw_outbox *o)
@@ -85,6 +93,7 @@ void gw_outbox_close(gw_outbox **out)
     sqlite3_finalize(o->count);
     sqlite3_finalize(o->newest);
     sqlite3_finalize(o->settle);
+    sqlite3_finalize(o->records);
     gw_journal_close(&o->journal);
     free(o);
     *out = NULL;
@@ -105,7 +114,7 @@ static bool has_id(const gw_outbox_row *row, int n, const char *id)
     return false;
 }
 
-int gw_outbox_take(gw_outbox *o, gw_outbox_row *row, int max)
+int gw_outbox_take(gw_outbox *o, gw_outbox_row *row, int max, gw_outbox_skip *skip, void *user)
 {
     sqlite3_stmt *s = o->waiting;
     gw_journal_row r;
@@ -116,7 +125,7 @@ int gw_outbox_take(gw_outbox *o, gw_outbox_row *row, int max)
     while (n < max && (rc = sqlite3_step(s)) == SQLITE_ROW) {
         const int i = GW_JOURNAL_AFTER_COLUMNS;
         gw_journal_read_row(s, &r);
-        if (has_id(row, n, r.event.id))
+        if (has_id(row, n, r.event.id) || (skip && skip(user, &r.event, r.serial)))
             continue;
         const char *origin = (const char *)sqlite3_column_text(s, i + 2);
         row[n] = (gw_outbox_row){.event = r.event,
@@ -125,7 +134,7 @@ int gw_outbox_take(gw_outbox *o, gw_outbox_row *row, int max)
                                  .number = sqlite3_column_int64(s, i),
                                  .record = sqlite3_column_int(s, i + 1)};
         snprintf(row[n].origin, sizeof row[n].origin, "%s", origin ? origin : "live");
-        if (n++ == 0)
+        if (n++ == 0 && row[0].number > o->floor + 1)
             o->floor = row[0].number - 1; /* all before it are settled, or never for this broker */
     }
     int err = rc == SQLITE_ROW || rc == SQLITE_DONE ? n : gw_journal_fail(o->journal, rc);
@@ -165,6 +174,17 @@ int gw_outbox_settle(gw_outbox *o, gw_outbox_row *const *rows, int n)
         err = gw_journal_exec(o->journal, "COMMIT");
     if (err < 0)
         sqlite3_exec(o->journal->db, "ROLLBACK", NULL, NULL, NULL); /* keeps the first failure's text */
+    return err;
+}
+
+int gw_outbox_records(gw_outbox *o, const char *id, int *records)
+{
+    sqlite3_bind_text(o->records, 1, id, -1, SQLITE_STATIC);
+    sqlite3_bind_int(o->records, 2, o->candidates);
+    int rc = sqlite3_step(o->records);
+    int err = rc == SQLITE_ROW ? 0 : gw_journal_fail(o->journal, rc);
+    *records = rc == SQLITE_ROW ? sqlite3_column_int(o->records, 0) : 0;
+    sqlite3_reset(o->records);
     return err;
 }
 

@@ -20,6 +20,8 @@ typedef struct gw_outbox_row {
     char origin[16];   /* of the run's data: live | replay | sim */
     char refused[192]; /* to be said by the caller: why it never goes; "" = acknowledged at acked_ns */
     int64_t acked_ns;
+    bool unkept; /* the journal could not take it: sent from memory, and marked so */
+    bool note;   /* no event: event.detail is the text, event.id names it */
 } gw_outbox_row;
 
 /* The journal must be open for writing in this program. */
@@ -27,8 +29,12 @@ int gw_outbox_open(gw_outbox **o, const char *journal, const char *broker, bool 
 void gw_outbox_close(gw_outbox **o);
 
 /* The oldest rows that wait, at most `max` and at most one of each id: the next phase of an event may only go
- * when the one before is settled. Returns how many. */
-int gw_outbox_take(gw_outbox *o, gw_outbox_row *row, int max);
+ * when the one before is settled. Without those that `skip` (NULL: none) says are answered though not settled.
+ * Returns how many. */
+typedef bool gw_outbox_skip(void *user, const gw_event *e, int serial);
+int gw_outbox_take(gw_outbox *o, gw_outbox_row *row, int max, gw_outbox_skip *skip, void *user);
+/* How many of this id's rows are for the broker. */
+int gw_outbox_records(gw_outbox *o, const char *id, int *records);
 /* Commits rows[n] as acknowledged or refused, in one transaction. */
 int gw_outbox_settle(gw_outbox *o, gw_outbox_row *const *rows, int n);
 /* How many wait. */

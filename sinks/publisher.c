@@ -25,6 +25,7 @@ struct gw_publisher {
     void *context, *socket;
     char endpoint[256];
     const char *bound_path; /* in endpoint; NULL unless it is a bound ipc path */
+    uint64_t sent;          /* messages */
 };
 
 static bool is_loopback(const char *host, size_t n)
@@ -141,7 +142,11 @@ int gw_publisher_send(gw_publisher *p, const char *topic, const char *text, size
     unsigned char ignored[1]; /* comings and goings; unread ones would pile up */
     while (zmq_recv(p->socket, ignored, 1, ZMQ_DONTWAIT) >= 0)
         ;
-    if (zmq_send(p->socket, topic, strlen(topic), ZMQ_SNDMORE) < 0 || zmq_send(p->socket, text, bytes, 0) < 0)
+    char number[24];
+    const int digits = snprintf(number, sizeof number, "%llu", (unsigned long long)++p->sent);
+    if (zmq_send(p->socket, topic, strlen(topic), ZMQ_SNDMORE) < 0 ||
+        zmq_send(p->socket, text, bytes, ZMQ_SNDMORE) < 0 ||
+        zmq_send(p->socket, number, (size_t)digits, 0) < 0)
         return gw_fail(GW_EIO, "publish: %s: %s", p->endpoint, zmq_strerror(zmq_errno()));
     return 0;
 }

@@ -18,7 +18,9 @@ typedef struct gw_publisher gw_publisher;
 int gw_publisher_open(gw_publisher **p, const char *endpoint);
 /* Waits until somebody has subscribed, at most `ms`. */
 void gw_publisher_wait(gw_publisher *p, int ms);
-/* Two frames: topic, text. Returns at once; a subscriber that has not yet come does not get it. */
+/* Three frames: topic, text, and the number of the message since the socket was bound, 1, 2, ... as decimal
+ * text, by which who takes every topic sees what it has missed. Returns at once; a subscriber that has not yet
+ * come does not get it. */
 int gw_publisher_send(gw_publisher *p, const char *topic, const char *text, size_t bytes);
 /* Gives what was sent up to 1 s to leave. Nulls. */
 void gw_publisher_close(gw_publisher **p);

@@ -7,7 +7,7 @@
  * [60Hz]                whose sidebands are compared with each channel's slow motion memory: 300s what a
  * table is made of every: 1min                  how often; on the absolute grid duration: none what comes
  * later is not looked at top: 32                      channels to choose at most, and to tell of besides
- *   refuse: [PATTERN] or FILE    channels never to be chosen; shell patterns
+ *   refuse: [PATTERN] or FILE    channels never to be chosen, beside H1:STRAIN_*; shell patterns
  *   path, json, list, picture    files; one at least
  *
  * The arithmetic is in rank_spectra.c and rank_table.c. Changes nothing and publishes nothing. */
@@ -117,10 +117,16 @@ static int read_patterns(rank *r, gw_conf *where, const char *path)
     return err;
 }
 
+/* Those of the configuration, and what cleaning makes of the strain itself: H1:STRAIN_NOISE would explain it
+ * best. */
 static int read_refused(rank *r, gw_conf *conf)
 {
     gw_conf *list = gw_conf_find(conf, "refuse");
     const char *text;
+    char made[GW_NAME_BYTES + 2];
+    snprintf(made, sizeof made, "%.*s_*", GW_NAME_BYTES - 1, r->strain ? r->strain : "");
+    if (r->strain)
+        GW_TRY(add_pattern(r, made));
     if (!list)
         return GW_OK;
     if (gw_conf_kind(list) != GW_CONF_LIST) {

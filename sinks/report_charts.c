@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * The pictures of a report; see report.h. Before is orange, after is blue, the ideal green, everywhere. */
 #include "pipeline/clock.h"
-#include "sinks/chart.h"
+#include "sinks/page.h"
 #include "sinks/report.h"
 
 #include <math.h>
@@ -13,35 +13,6 @@ enum { WIDTH = 960, HALF = 474 };
 static const gw_rgb *const colours[] = {&gw_chart_blue,   &gw_chart_orange, &gw_chart_green,
                                         &gw_chart_purple, &gw_chart_amber,  &gw_chart_sky};
 static const char *const kind_names[] = {"before", "after", "ideal"};
-
-/* ---- into the page ---- */
-
-static void put_base64(FILE *to, const char *data, size_t n)
-{
-    static const char digit[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for (size_t i = 0; i < n; i += 3) {
-        const unsigned b0 = (unsigned char)data[i], b1 = i + 1 < n ? (unsigned char)data[i + 1] : 0,
-                       b2 = i + 2 < n ? (unsigned char)data[i + 2] : 0;
-        putc(digit[b0 >> 2], to);
-        putc(digit[(b0 & 3) << 4 | b1 >> 4], to);
-        putc(i + 1 < n ? digit[(b1 & 15) << 2 | b2 >> 6] : '=', to);
-        putc(i + 2 < n ? digit[b2 & 63] : '=', to);
-    }
-}
-
-/* As an image of its own, for the glyphs of two SVG pictures in one page would have the same names. */
-static int put_figure(FILE *to, const gw_chart *c, const char *what)
-{
-    char *data;
-    size_t n;
-    GW_TRY(gw_chart_svg(c, &data, &n));
-    fprintf(to, "<img width=\"%.0f\" height=\"%.0f\" alt=\"%s\" src=\"data:image/svg+xml;base64,", c->width,
-            c->height, what);
-    put_base64(to, data, n);
-    fputs("\">\n", to);
-    free(data);
-    return GW_OK;
-}
 
 /* ---- over frequency ---- */
 
@@ -139,7 +110,7 @@ static int whole_spectrum(FILE *to, const gw_report_subject *s)
     int err = add_curves(&c, &v, &s->m->full, false);
     fit_amplitudes(&c);
     if (err == GW_OK)
-        err = put_figure(to, &c, "amplitude spectral density before and after");
+        err = gw_page_figure(to, &c, "amplitude spectral density before and after");
     free_curves(&v);
     GW_TRY(err);
     gw_chart r = {.title = "Ratio to before, bin by bin",
@@ -151,7 +122,7 @@ static int whole_spectrum(FILE *to, const gw_report_subject *s)
     mark_bands(&r, s, false);
     err = add_curves(&r, &w, &s->m->full, true);
     if (err == GW_OK)
-        err = put_figure(to, &r, "ratio of the amplitudes, bin by bin");
+        err = gw_page_figure(to, &r, "ratio of the amplitudes, bin by bin");
     free_curves(&w);
     return err;
 }
@@ -179,7 +150,7 @@ static int zoom(FILE *to, const gw_report_subject *s, double low_hz, double high
         c.line[l].width = 1.6;
     fit_amplitudes(&c);
     if (err == GW_OK)
-        err = put_figure(to, &c, title);
+        err = gw_page_figure(to, &c, title);
     free_curves(&v);
     return err;
 }
@@ -256,7 +227,7 @@ static int ratios(FILE *to, const gw_report_subject *s)
                  (gw_chart_line){.x = m->t_s, .y = m->integrated[b], .n = m->n, .width = 1, .dashed = true});
     }
     fit_ratio(&c);
-    int err = put_figure(to, &c, title);
+    int err = gw_page_figure(to, &c, title);
     free(name);
     return err;
 }
@@ -276,7 +247,7 @@ static int recorded(FILE *to, const gw_report_subject *s)
         add_line(&c, i, (gw_chart_line){.x = k->t_s, .y = k->outside, .n = k->n, .width = 1, .dashed = true});
     }
     fit_ratio(&c);
-    return c.n_lines ? put_figure(to, &c, "the ratio as it was recorded") : GW_OK;
+    return c.n_lines ? gw_page_figure(to, &c, "the ratio as it was recorded") : GW_OK;
 }
 
 /* Each in a lane of its own, one above the other as in the legend from left to right. */
@@ -304,7 +275,7 @@ static int gates(FILE *to, const gw_report_subject *s)
                                  .width = 2.2,
                                  .steps = true});
     }
-    const int err = c.n_lines ? put_figure(to, &c, "state of the gates in time") : GW_OK;
+    const int err = c.n_lines ? gw_page_figure(to, &c, "state of the gates in time") : GW_OK;
     free(y);
     return err;
 }
@@ -332,7 +303,7 @@ static int ranges(FILE *to, const gw_report_subject *s)
     c.title = "Range for binary neutron stars of 1.4 + 1.4 solar masses, SNR 8, sky average";
     c.height = 260;
     c.y = (gw_chart_axis){.label = "range (Mpc)", .from = fmax(least - room, 0), .to = most + room};
-    return put_figure(to, &c, "range for binary neutron stars in time");
+    return gw_page_figure(to, &c, "range for binary neutron stars in time");
 }
 
 int gw_report_chart_times(FILE *to, const gw_report_subject *s)
@@ -386,14 +357,14 @@ int gw_report_chart_maps(FILE *to, const gw_report_subject *s)
     c.bar_label = amplitude;
     c.title = "Before";
     c.image = m->map[0];
-    GW_TRY(put_figure(to, &c, "spectrogram before"));
+    GW_TRY(gw_page_figure(to, &c, "spectrogram before"));
     c.title = "After";
     c.image = m->map[1];
-    GW_TRY(put_figure(to, &c, "spectrogram after"));
+    GW_TRY(gw_page_figure(to, &c, "spectrogram after"));
     c.title = "After / before";
     c.image = m->ratio;
     c.diverging = true;
     c.high = 5;
     c.bar_label = "amplitude ratio";
-    return put_figure(to, &c, "spectrogram of the ratio");
+    return gw_page_figure(to, &c, "spectrogram of the ratio");
 }

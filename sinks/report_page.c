@@ -1,64 +1,20 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * The page of a report: HTML, its style, its tables; see report.h. */
 #include "pipeline/clock.h"
+#include "sinks/page.h"
 #include "sinks/report.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 struct gw_report {
-    char *path, *part;
-    FILE *to;
+    gw_page *page;
+    FILE *to; /* the page's */
     char *const *file;
     int n_files;
     int subjects;
 };
-
-static const char style[] =
-    "body{font:15px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,'Noto Sans',sans-serif;color:#1a1f29;"
-    "background:#f6f6f4;margin:0}\n"
-    "main{max-width:980px;margin:0 auto;padding:28px 20px 60px}\n"
-    "h1{font-size:27px;margin:0 0 4px}h2{font-size:20px;margin:40px 0 10px;border-bottom:1px solid #d5d7dc;"
-    "padding-bottom:4px}h3{font-size:16px;margin:28px 0 8px}\n"
-    "p{margin:6px 0 12px;max-width:80ch}.soft{color:#5f6672;font-size:13.5px}\n"
-    ".tiles{display:flex;flex-wrap:wrap;gap:12px;margin:18px 0}\n"
-    ".tile{background:#fff;border:1px solid #dddfe3;border-radius:6px;padding:10px 16px;min-width:150px}\n"
-    ".tile b{display:block;font-size:22px;font-weight:600;white-space:nowrap}.tile "
-    "span{color:#5f6672;font-size:13px}\n"
-    "img{display:block;max-width:100%;height:auto;background:#fff;border:1px solid #dddfe3;border-radius:6px;"
-    "margin:10px 0}\n"
-    ".pair{display:flex;flex-wrap:wrap;gap:10px}.pair img{margin:0;max-width:474px}\n"
-    "table{border-collapse:collapse;background:#fff;font-variant-numeric:tabular-nums;font-size:14px;margin:"
-    "10px "
-    "0}\n"
-    "th,td{border:1px solid #dddfe3;padding:5px "
-    "11px;text-align:right}th{background:#eef0f2;font-weight:600}\n"
-    "td:first-child,th:first-child,.text td{text-align:left}tr.out td{color:#5f6672}\n"
-    "code{font-size:13px}footer{margin-top:44px;color:#5f6672;font-size:13px}\n"
-    "@media print{body{background:#fff;font-size:12px}main{max-width:none;padding:0}"
-    "img,table,.tile{break-inside:avoid}h2,h3{break-after:avoid}}\n";
-
-static void put_text(FILE *to, const char *text)
-{
-    for (; *text; text++) {
-        const unsigned char c = (unsigned char)*text;
-        if (c == '<')
-            fputs("&lt;", to);
-        else if (c == '>')
-            fputs("&gt;", to);
-        else if (c == '&')
-            fputs("&amp;", to);
-        else if (c == '"')
-            fputs("&quot;", to);
-        else if (c < 0x20 || c == 0x7f)
-            putc(' ', to);
-        else
-            putc(c, to);
-    }
-}
 
 static void put_utc(FILE *to, int64_t gps_s)
 {
@@ -67,40 +23,22 @@ static void put_utc(FILE *to, int64_t gps_s)
     fprintf(to, "%.10s %.8s UTC", utc, utc + 11);
 }
 
-static int fail_write(const gw_report *r)
-{
-    return gw_fail(GW_EIO, "%s: cannot be written (%s)", r->path, strerror(errno));
-}
-
 /* ---- the file ---- */
 
 int gw_report_new(gw_report **out, const char *path, char *const *file, int n_files)
 {
     *out = NULL;
     gw_report *r = calloc(1, sizeof *r);
-    const size_t n = strlen(path) + 6;
-    if (!r || !(r->path = strdup(path)) || !(r->part = malloc(n))) {
-        gw_report_destroy(&r);
+    if (!r)
         return gw_fail(GW_ENOMEM, "%s", path);
+    const int err = gw_page_new(&r->page, path, "Cleaning report");
+    if (err != GW_OK) {
+        free(r);
+        return err;
     }
-    snprintf(r->part, n, "%s.part", path);
+    r->to = gw_page_file(r->page);
     r->file = file;
     r->n_files = n_files;
-    r->to = fopen(r->part, "w");
-    if (!r->to) {
-        const int why = errno;
-        free(r->part);
-        r->part = NULL; /* nothing to take away */
-        gw_report_destroy(&r);
-        return gw_fail(GW_EIO, "%s: cannot be written (%s); name a file in a folder that is there", path,
-                       strerror(why));
-    }
-    fprintf(r->to,
-            "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-            "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
-            "<meta name=\"generator\" content=\"gwstream " GW_VERSION "\">\n<title>Cleaning report</title>\n"
-            "<style>\n%s</style>\n</head>\n<body>\n<main>\n",
-            style);
     *out = r;
     return GW_OK;
 }
@@ -111,12 +49,7 @@ void gw_report_destroy(gw_report **out)
     *out = NULL;
     if (!r)
         return;
-    if (r->to)
-        fclose(r->to);
-    if (r->part)
-        remove(r->part);
-    free(r->part);
-    free(r->path);
+    gw_page_destroy(&r->page);
     free(r);
 }
 
@@ -128,7 +61,7 @@ static void heading(gw_report *r, const gw_report_subject *s)
     const int64_t end = s->start_gps + s->seconds;
     fprintf(to, "<%s>Cleaning of <code style=\"font-size:inherit\">",
             r->subjects ? "h1 style=\"margin-top:70px\"" : "h1");
-    put_text(to, s->strain);
+    gw_page_text(to, s->strain);
     fputs("</code></h1>\n<p class=\"soft\">GPS ", to);
     fprintf(to, "%lld to %lld &middot; ", (long long)s->start_gps, (long long)end);
     put_utc(to, s->start_gps);
@@ -140,7 +73,7 @@ static void heading(gw_report *r, const gw_report_subject *s)
 static void tile(FILE *to, const char *value, const char *what)
 {
     fprintf(to, "<div class=\"tile\"><b>%s</b><span>", value);
-    put_text(to, what);
+    gw_page_text(to, what);
     fputs("</span></div>\n", to);
 }
 
@@ -190,7 +123,7 @@ static void figure_table(FILE *to, const gw_report_subject *s)
         if (s->band[b].outside && !isfinite(g[GW_CLEAN].mean)) /* nothing is left of it */
             continue;
         fprintf(to, "<tr%s><td>", s->band[b].outside ? " class=\"out\"" : "");
-        put_text(to, s->band[b].name);
+        gw_page_text(to, s->band[b].name);
         fputs("</td>", to);
         number_cell(to, g[GW_CLEAN].mean);
         number_cell(to, g[GW_CLEAN].integrated);
@@ -248,11 +181,11 @@ static void coupling_table(FILE *to, const gw_report_subject *s)
     for (int i = 0; i < s->n_couplings; i++) {
         const gw_report_coupling *k = &s->coupling[i];
         fputs("<tr><td>", to);
-        put_text(to, k->name);
+        gw_page_text(to, k->name);
         fputs("</td><td>", to);
-        put_text(to, *k->bands ? k->bands : "?");
+        gw_page_text(to, *k->bands ? k->bands : "?");
         fputs("</td><td>", to);
-        put_text(to, *k->model ? k->model : "?");
+        gw_page_text(to, *k->model ? k->model : "?");
         fputs("</td><td>", to);
         if (k->n_models == 0)
             fprintf(to, "<code>%s</code>", *k->hash ? k->hash : "?");
@@ -275,19 +208,19 @@ static void data_part(const gw_report *r, const gw_report_subject *s)
 {
     FILE *to = r->to;
     fputs("<h2>Data</h2>\n<table class=\"text\">\n<tr><td>before</td><td><code>", to);
-    put_text(to, s->before);
+    gw_page_text(to, s->before);
     fputs("</code></td></tr>\n<tr><td>after</td><td><code>", to);
-    put_text(to, s->after);
+    gw_page_text(to, s->after);
     fputs("</code></td></tr>\n", to);
     if (s->truth) {
         fputs("<tr><td>ideal</td><td><code>", to);
-        put_text(to, s->truth);
+        gw_page_text(to, s->truth);
         fputs("</code></td></tr>\n", to);
     }
     fprintf(to, "<tr><td>not there</td><td>%.3f s</td></tr>\n</table>\n", s->lost_s);
     if (s->remark) {
         fputs("<p>", to);
-        put_text(to, s->remark);
+        gw_page_text(to, s->remark);
         fputs("</p>\n", to);
     }
     if (!s->n_holes)
@@ -297,7 +230,7 @@ static void data_part(const gw_report *r, const gw_report_subject *s)
     for (int i = 0; i < s->n_holes; i++) {
         const gw_report_hole *h = &s->hole[i];
         fputs("<tr><td><code>", to);
-        put_text(to, h->channel);
+        gw_page_text(to, h->channel);
         fprintf(to, "</code></td><td>%.3f</td><td>%.3f</td><td>%.3f</td><td>%s</td></tr>\n",
                 (double)s->start_gps + h->from_s, (double)s->start_gps + h->to_s, h->to_s - h->from_s,
                 h->why);
@@ -324,7 +257,7 @@ int gw_report_add(gw_report *r, const gw_report_subject *s)
     coupling_table(to, s);
     data_part(r, s);
     r->subjects++;
-    return ferror(to) ? fail_write(r) : GW_OK;
+    return ferror(to) ? gw_page_fail(r->page) : GW_OK;
 }
 
 int gw_report_finish(gw_report *r)
@@ -333,18 +266,9 @@ int gw_report_finish(gw_report *r)
     fputs("<footer>Made by gwstream " GW_VERSION " from", to);
     for (int i = 0; i < r->n_files; i++) {
         fputs(i ? ", <code>" : " <code>", to);
-        put_text(to, r->file[i]);
+        gw_page_text(to, r->file[i]);
         fputs("</code>", to);
     }
-    fputs("</footer>\n</main>\n</body>\n</html>\n", to);
-    const bool written = fflush(to) == 0 && !ferror(to) && fsync(fileno(to)) == 0;
-    const int why = errno;
-    const bool closed = fclose(to) == 0;
-    r->to = NULL;
-    errno = written ? errno : why;
-    if (!written || !closed || rename(r->part, r->path) != 0)
-        return fail_write(r);
-    free(r->part);
-    r->part = NULL;
-    return GW_OK;
+    fputs("</footer>\n", to);
+    return gw_page_finish(r->page);
 }

@@ -6,6 +6,8 @@
  *              from meta/UTCstart, which is wrong in older files.
  *   GWpy       one dataset a channel, attributes x0, dx; at the root or in groups
  *   one dataset per channel: attributes t0, sample_rate; or start_time, delta_t
+ *   MLGWSC-1   a group a detector, in it a dataset a stretch of time, named by its start ("H1/1253977219");
+ *              attributes start_time, delta_t. Each stretch is a channel here
  *   recorded   by the record sink: GWpy's, or wide (one dataset [channel][sample] a stream); the group
  *              /gwstream adds what GWpy has no place for: exact grid, holes, absent channels. Also what a
  * killed recorder left, and what one is still writing (as far as it was flushed when it was opened)
@@ -22,6 +24,7 @@ typedef struct gw_archive_run {
     int64_t end; /* in samples from the channel's first */
     uint64_t dq;
     uint32_t flags;    /* GW_FLAG_INJECTION if it was recorded so */
+    uint64_t networks; /* that cleaned it, as recorded (gw_header) */
     gw_gap_reason gap; /* the recording has nothing here, for this reason; else GW_GAP_NONE */
 } gw_archive_run;
 
@@ -39,6 +42,7 @@ typedef struct gw_archive_channel {
                                    the recorded stream, or what stands before ':' */
     char stream[GW_NAME_BYTES]; /* the stream's name in a recording; else "" */
     char detector[8];           /* "H1" or "" */
+    bool stretch; /* others of this name in the file are not beside it, but before or after it */
     char unit[16], whitening[128], cleaning[256];
     gw_rate rate;
     int64_t phase_ns;      /* GPS time of sample 0, within [0, 1 sample) */

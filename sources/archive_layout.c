@@ -203,6 +203,24 @@ struct walk {
     char seen[160]; /* names of other datasets, for the complaint */
 };
 
+/* MLGWSC-1: "H1/1253977219" is a stretch of H1's strain. The dataset's name is a number. */
+static bool is_stretch(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash && slash[1] && !slash[1 + strspn(slash + 1, "0123456789.")];
+}
+
+static int stretch_of_detector(const char *path, gw_archive_channel *c)
+{
+    detector_of(strchr(path, '/') - path == 2 ? (const char[]){path[0], path[1], '\0'} : "", c->detector);
+    if (!c->detector[0])
+        return gw_fail(GW_EFORMAT, "its name is a time, so its group should be a detector (H1, L1, V1)");
+    snprintf(c->name, sizeof c->name, "%s:STRAIN", c->detector);
+    snprintf(c->unit, sizeof c->unit, "strain");
+    c->stretch = true;
+    return GW_OK;
+}
+
 static int channel_dataset(hid_t dataset, const char *path, const struct layout *l, gw_archive_list *list)
 {
     gw_archive_channel *c;
@@ -223,6 +241,8 @@ static int channel_dataset(hid_t dataset, const char *path, const struct layout 
         detector_of(text, c->detector);
     }
     GW_TRY(gw_hdf5_attr_text(dataset, "unit", c->unit, sizeof c->unit, &found));
+    if (!c->detector[0] && is_stretch(path))
+        GW_TRY(stretch_of_detector(path, c));
     gw_archive_set_group(c);
     return gw_archive_all_good(c);
 }
@@ -239,6 +259,10 @@ static int look_at_dataset(hid_t dataset, const char *path, struct walk *w)
     for (size_t i = 0; i < sizeof layouts / sizeof *layouts && in_time; i++)
         if (H5Aexists(dataset, layouts[i].start) > 0 && H5Aexists(dataset, layouts[i].step) > 0)
             return channel_dataset(dataset, path, &layouts[i], w->list);
+    if (is_stretch(path) && H5Aexists(dataset, "start_time") > 0)
+        return gw_fail(GW_EFORMAT, "attribute delta_t is missing");
+    if (is_stretch(path) && H5Aexists(dataset, "delta_t") > 0)
+        return gw_fail(GW_EFORMAT, "attribute start_time is missing");
     size_t used = strlen(w->seen);
     if (w->others++ < 4)
         snprintf(w->seen + used, sizeof w->seen - used, "%s%s", used ? ", " : "", path);

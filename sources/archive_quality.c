@@ -14,7 +14,8 @@
 static int add_run(gw_archive_channel *c, size_t *room, gw_archive_run r)
 {
     gw_archive_run *last = c->n_runs ? &c->run[c->n_runs - 1] : NULL;
-    if (last && last->dq == r.dq && last->flags == r.flags && last->gap == r.gap) {
+    if (last && last->dq == r.dq && last->flags == r.flags && last->networks == r.networks &&
+        last->gap == r.gap) {
         last->end = r.end;
         return GW_OK;
     }
@@ -173,6 +174,7 @@ typedef struct row {
     int64_t sample0, n_samples;
     uint64_t dq;
     uint32_t flags, gap_reason;
+    uint64_t networks; /* 0 where the file is older */
 } row;
 
 static hid_t row_type(void)
@@ -184,6 +186,7 @@ static hid_t row_type(void)
     H5Tinsert(t, "n_samples", offsetof(row, n_samples), H5T_NATIVE_INT64);
     H5Tinsert(t, "dq", offsetof(row, dq), H5T_NATIVE_UINT64);
     H5Tinsert(t, "flags", offsetof(row, flags), H5T_NATIVE_UINT32);
+    H5Tinsert(t, "networks", offsetof(row, networks), H5T_NATIVE_UINT64);
     H5Tinsert(t, "gap_reason", offsetof(row, gap_reason), H5T_NATIVE_UINT32);
     return t;
 }
@@ -267,6 +270,7 @@ static int runs_of_rows(const row *rows, int64_t n, gw_archive_channel *c)
         const bool known = r->gap_reason < GW_GAP_REASON_COUNT;
         const gw_archive_run run = {.dq = r->dq,
                                     .flags = r->flags & GW_FLAG_INJECTION,
+                                    .networks = r->networks,
                                     .gap = known ? (gw_gap_reason)r->gap_reason : GW_GAP_ABSENT};
         GW_TRY(add_part(c, &room, run, from, end));
         at = end;

@@ -112,11 +112,27 @@ static void port_of(const gw_archive_channel *c, char port[GW_NAME_BYTES])
     snprintf(port, GW_NAME_BYTES, "%s", beside ? name : "");
 }
 
-/* A detector's channels form one stream, as far as they were not recorded as several; where one file of another
- * program has them at several rates, one for each rate. */
+static const char *first_name(const gw_archive_channel *c)
+{
+    return c->names ? c->names[0] : c->name;
+}
+
+/* Whether the last file of the stream has a channel of this name: two states of one channel, whose user must say
+ * which he wants. */
+static bool has_name(const gw_join_stream *s, const gw_archive_channel *c)
+{
+    const gw_join_segment *g = &s->segment[s->n_segments - 1];
+    for (int i = 0; i < g->n_channels; i++)
+        if (strcmp(first_name(gw_archive_channel_at(g->archive, g->channel[i])), first_name(c)) == 0)
+            return true;
+    return false;
+}
+
+/* A detector's channels form one stream, as far as they were not recorded as several, in one file under several
+ * names; where one file of another program has them at several rates, one for each rate. */
 static int stream_for(gw_join *j, const gw_archive *a, const gw_archive_channel *c, gw_join_stream **out)
 {
-    gw_join_stream *other = NULL;
+    gw_join_stream *other = NULL, *renamed = NULL;
     bool split = false;
     char port[GW_NAME_BYTES];
     port_of(c, port);
@@ -124,11 +140,20 @@ static int stream_for(gw_join *j, const gw_archive *a, const gw_archive_channel 
         gw_join_stream *s = *out = &j->stream[i];
         if (strcmp(s->spec.name, c->group) != 0 || strcmp(s->port, port) != 0)
             continue;
-        if (gw_rate_equal(s->spec.rate, c->rate))
-            return GW_OK;
         const bool same_file = s->n_segments && s->segment[s->n_segments - 1].archive == a;
-        split = split || (same_file && !c->stream[0]);
+        const bool same_name = strcmp(s->recorded, c->stream) == 0;
+        if (same_name && gw_rate_equal(s->spec.rate, c->rate))
+            return GW_OK;
+        if (!same_name && !same_file)
+            renamed = s; /* a recording of another run, whose stages have other names */
+        if (same_file && !same_name && !has_name(s, c))
+            continue;
+        split = split || (same_file && !c->stream[0] && !c->stretch);
         other = s;
+    }
+    if (renamed && gw_rate_equal(renamed->spec.rate, c->rate)) {
+        *out = renamed;
+        return GW_OK;
     }
     if (other && !split) { /* will be found not to fit */
         *out = other;
@@ -141,6 +166,7 @@ static int stream_for(gw_join *j, const gw_archive *a, const gw_archive_channel 
     *out = &j->stream[j->n_streams++];
     **out = (gw_join_stream){0};
     memcpy((*out)->port, port, sizeof port);
+    memcpy((*out)->recorded, c->stream, sizeof(*out)->recorded);
     gw_spec *s = &(*out)->spec;
     memcpy(s->name, c->group, sizeof s->name);
     memcpy(s->detector, c->detector, sizeof s->detector);
@@ -153,8 +179,14 @@ static int stream_for(gw_join *j, const gw_archive *a, const gw_archive_channel 
     return GW_OK;
 }
 
-/* Of streams with one name: the detector's own keeps it, beside it is "H1_witness"; of several rates the highest
- * keeps it, the other is "H1_16Hz". */
+/* What stands further from the detector: cleaned, or whitened. */
+static bool is_made(const gw_join_stream *s)
+{
+    return s->spec.cleaning[0] || s->spec.whitening[0];
+}
+
+/* Of streams with one name: the detector's own keeps it, beside it is "H1_witness"; of several stages what is as
+ * it was measured, beside it is "H1_clean"; of several rates the highest, the other is "H1_16Hz". */
 static void name_apart(gw_join *j)
 {
     for (int i = j->n_streams; i-- > 0;)
@@ -164,15 +196,23 @@ static void name_apart(gw_join *j)
     for (int i = 0; i < j->n_streams; i++)
         for (int k = 0; k < j->n_streams; k++) {
             gw_spec *a = &j->stream[i].spec, *b = &j->stream[k].spec;
+            const char *recorded = j->stream[k].recorded, *dot = strrchr(recorded, '.');
             const size_t n = strlen(b->name);
-            if (i != k && strcmp(a->name, b->name) == 0 && gw_rate_hz(b->rate) < gw_rate_hz(a->rate))
+            if (i == k || strcmp(a->name, b->name) != 0)
+                continue;
+            if (dot && strcmp(j->stream[i].recorded, recorded) != 0) {
+                const bool made_a = is_made(&j->stream[i]), made_b = is_made(&j->stream[k]);
+                if (made_b > made_a || (made_b == made_a && k > i))
+                    snprintf(b->name + n, sizeof b->name - n, "_%.*s", (int)(dot - recorded), recorded);
+            } else if (gw_rate_hz(b->rate) < gw_rate_hz(a->rate)) {
                 snprintf(b->name + n, sizeof b->name - n, "_%gHz", gw_rate_hz(b->rate));
+            }
         }
 }
 
-static int segment_for(gw_join_stream *s, gw_archive *a, gw_join_segment **out)
+static int segment_for(gw_join_stream *s, gw_archive *a, bool stretch, gw_join_segment **out)
 {
-    if (s->n_segments && s->segment[s->n_segments - 1].archive == a) {
+    if (!stretch && s->n_segments && s->segment[s->n_segments - 1].archive == a) {
         *out = &s->segment[s->n_segments - 1];
         return GW_OK;
     }
@@ -180,7 +220,7 @@ static int segment_for(gw_join_stream *s, gw_archive *a, gw_join_segment **out)
         int room = s->room ? s->room * 2 : 1;
         gw_join_segment *more = realloc(s->segment, (size_t)room * sizeof *more);
         if (!more)
-            return gw_fail(GW_ENOMEM, "%d files of %s", room, s->spec.name);
+            return gw_fail(GW_ENOMEM, "%d stretches of %s", room, s->spec.name);
         s->segment = more;
         s->room = room;
     }
@@ -195,7 +235,7 @@ static int add_channel(gw_join *j, gw_archive *a, int i)
     gw_join_stream *s = NULL;
     gw_join_segment *g = NULL;
     GW_TRY(stream_for(j, a, c, &s));
-    GW_TRY(segment_for(s, a, &g));
+    GW_TRY(segment_for(s, a, c->stretch, &g));
     int *more = realloc(g->channel, (size_t)(g->n_channels + 1) * sizeof *more);
     if (!more)
         return gw_fail(GW_ENOMEM, "%d channels of %s", g->n_channels + 1, s->spec.name);
@@ -290,9 +330,10 @@ static int finish_stream(gw_join_stream *s)
         if (a->end > b->start && first->gap != GW_GAP_NONE && a->end - b->origin <= first->end)
             b->start = a->end; /* a recorder that ran out of room states as lost what the disk did take */
         if (a->end > b->start)
-            return gw_fail(
-                GW_ECONFIG, "%s and %s overlap: both hold %s from GPS %.6f to %.6f; give one of them",
-                path(a), path(b), s->spec.name, gps(s, b->start), gps(s, a->end < b->end ? a->end : b->end));
+            return gw_fail(GW_ECONFIG, "%s and %s overlap: both hold %s from GPS %.6f to %.6f; %s", path(a),
+                           lane(b, 0)->stretch && a->archive == b->archive ? lane(b, 0)->path : path(b),
+                           s->spec.name, gps(s, b->start), gps(s, a->end < b->end ? a->end : b->end),
+                           a->archive == b->archive ? "the file contradicts itself" : "give one of them");
     }
     return GW_OK;
 }

@@ -18,10 +18,11 @@ typedef struct gw_join_segment {
 
 typedef struct gw_join_stream {
     gw_spec spec; /* name = detector or group; of several with one name those that a stage called "H1_witness"
-                     by that, and of several rates the slower ones with "_16Hz"; all but stream_id;
-                     block_samples as recorded or 0 */
-    char port[GW_NAME_BYTES]; /* "H1_witness", where it was recorded under such a name; else "" */
-    gw_join_segment *segment; /* [n_segments], by time, no overlap */
+                     by that, of several rates the slower ones with "_16Hz", and of several stages all but
+                     the first "H1_clean"; all but stream_id; block_samples as recorded or 0 */
+    char port[GW_NAME_BYTES];     /* "H1_witness", where it was recorded under such a name; else "" */
+    char recorded[GW_NAME_BYTES]; /* "clean.H1"; "" in files of other programs */
+    gw_join_segment *segment;     /* [n_segments], by time, no overlap */
     int n_segments, room;
     int64_t shift;      /* samples later than archived */
     int64_t start, end; /* the shared span on this stream's grid */

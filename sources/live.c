@@ -313,6 +313,7 @@ static void take_block(const port *p, const gw_block *b, int64_t at, int64_t end
     const gw_header *h = &b->hdr;
     piece->dq = h->dq;
     piece->flags = h->flags & (GW_FLAG_INJECTION | GW_FLAG_REPLAY);
+    piece->networks = h->networks;
     if (~h->dq & (GW_DQ_NO_CBC_HW_INJ | GW_DQ_NO_BURST_HW_INJ))
         piece->flags |= GW_FLAG_INJECTION;
     if (h->flags & GW_FLAG_GAP) {

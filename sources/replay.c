@@ -428,6 +428,7 @@ static int make_piece(replay *r, port *p, int64_t limit, gw_piece *piece, int64_
     *end = min64(limit, g->origin + run->end);
     piece->dq = run->dq;
     piece->flags = GW_FLAG_REPLAY | run->flags;
+    piece->networks = run->networks;
     if (!c->exact && ~run->dq & (GW_DQ_NO_CBC_HW_INJ | GW_DQ_NO_BURST_HW_INJ))
         piece->flags |= GW_FLAG_INJECTION;
     if (is_hole(c, run)) {

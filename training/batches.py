@@ -78,6 +78,7 @@ def moved(y, start):
 class Batches:
     def __init__(self, bank, rng):
         self.bank, self.rng = bank, rng
+        self.index = None  # of the last window's signal
         self.mined = []  # (H1 segment, L1 segment, first sample): noise that the network took for a signal
         self.f = np.fft.rfftfreq(CROP, 1 / RATE_HZ)
 
@@ -118,7 +119,7 @@ class Batches:
     def window(self, kind, smallest_snr, snr=None):
         """One window of a class -> x [2, WINDOW], arrival samples in each detector (or None)."""
         rng, arrivals = self.rng, None
-        index = rng.integers(len(self.bank.signals))
+        index = self.index = rng.integers(len(self.bank.signals))
         near = (self.bank.segment[index], self.bank.at[index]) if kind in POSITIVE else (None, None)
         if kind == "mined" and self.mined:
             *pair, start = self.mined[rng.integers(len(self.mined))]

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Judges a trained network on simulation alone and writes the model and its card.
 
-    evaluate.py --data DATA --run RUN.pt [--box 4] [--model models/bbh-small.onnx]
+    evaluate.py --data DATA --run RUN.pt [--box 4] [--model models/bbh-small.onnx] [--times]
 
 Background: recordings of noise with glitches; each H1 recording is paired with every L1 recording, its
 own one only slid in time, and searched as `gwstream` would. Efficiency: every recorded signal at five
 SNRs in the noise it was recorded with. Without --box, prints the trade of efficiency against latency
 for several smoothing boxes and writes nothing; with it, writes RUN's network as --model and, beside
-it, the card.
+it, the card. --times: only the arrival head of RUN is new; the card beside --model keeps the rest.
 """
 import argparse
 import datetime
@@ -18,8 +18,9 @@ import numpy as np
 import torch
 import yaml
 
+import timing
 import windows
-from batches import LIGHT_S, Bank
+from batches import Bank
 from network import ARRIVAL, DETECTORS, HOP, RATE_HZ, WINDOW, Network, write_onnx
 
 FRAME_S = HOP / RATE_HZ
@@ -30,6 +31,7 @@ BARS = {"hour": (.30, .55, .70, .80, .90), "day": (.15, .40, .60, .75, .85)}
 MASS_BINS = (5, 7, 10, 15, 20, 30, 70)  # chirp mass, Msun
 BIN_WIDTH, FIRST_BIN, BINS = 0.05, -10.0, 800
 BEFORE = 1536  # samples searched before the crop of a signal
+TIMED_SNR = 12  # from here on arrival times are calibrated
 SEARCH_S = (-0.3, 0.8)  # an event this far from the arrival is this signal
 
 
@@ -142,28 +144,6 @@ def found(statistic, ends, bar):
     return y.max(1) >= bar, ends[rows, (y >= bar).argmax(1)], ends[rows, y.argmax(1)]
 
 
-def arrival_times(scores, columns, peak_s, reach_s):
-    """As `detect` does: the best pair of columns within light travel in the last reach_s before the peak
-    of the statistic, each refined by a soft maximum over 3 columns either side. -> [k][2]."""
-    out = np.empty((len(scores), 2))
-    reach = int(np.ceil(LIGHT_S * RATE_HZ / ARRIVAL)) + 1
-    for k, (s, t, peak) in enumerate(zip(scores, columns, peak_s)):
-        inside = np.flatnonzero((t > peak - reach_s) & (t < peak))
-        a, b = s[0][inside], s[1][inside]
-        best, pair = -np.inf, (0, 0)
-        for lag in range(-reach, reach + 1):
-            i = np.arange(max(0, -lag), min(len(a), len(a) - lag))
-            total = a[i] + b[i + lag]
-            if total.max() > best:
-                best, pair = total.max(), (i[total.argmax()], i[total.argmax()] + lag)
-        for d in (0, 1):
-            c = inside[pair[d]] + np.arange(-3, 4)
-            c = c[(c >= 0) & (c < len(t))]
-            w = np.exp(s[d][c] - s[d][c].max())
-            out[k, d] = np.sum(w * t[c]) / np.sum(w)
-    return out
-
-
 def controls():
     """What must not look like a signal: name -> change."""
     delay = int(0.03 * RATE_HZ)
@@ -215,24 +195,38 @@ class Report:
                   + f"  crossing {1e3 * np.median(late):.0f} ms, 90 % {1e3 * np.quantile(late, .9):.0f} ms",
                   flush=True)
 
-    def times(self, n, bar):
-        """Errors of the arrival head, per SNR, and the offsets for the metadata."""
-        errors, peaks = [], []
-        for (y, scores, ends, columns), snr in zip(self.runs["efficiency"], SNRS):
-            ok, _, peak = found(box(y, n), ends, bar)
-            t = arrival_times(scores[ok], columns[ok], peak[ok], 0.75 + n * FRAME_S)
-            truth = self.sets["efficiency"].arrival[ok]
-            truth = truth - truth.max(1)[:, None]
-            errors.append((t - truth, t.max(1)))
-            peaks.append(peak[ok])
-        lag = float(np.median(np.concatenate([e.ravel() for (e, _), s in zip(errors, SNRS) if s >= 12])))
-        later = {int(s): [round(1e3 * float(np.quantile(np.abs(t - lag), q)), 2) for q in (.5, .9)]
-                 for (_, t), s in zip(errors, SNRS)}
-        offset = float(np.median(np.concatenate(peaks)))
-        return lag, offset, later
+
+def times(signals, runs, n, bar):
+    """The arrival head: -> metadata, what the card says. Fitted on every second signal, told of the others."""
+    error, deviation, snrs, chirp, fit, peaks = [], [], [], [], [], []
+    for (y, scores, ends, columns), snr in zip(runs, SNRS):
+        ok, _, peak = found(box(y, n), ends, bar)
+        peaks.append(peak[ok])
+        mean, d = timing.later(*timing.arrivals(scores[ok], columns[ok], peak[ok], 0.75 + n * FRAME_S))
+        error.append(mean)  # columns count from the later arrival
+        deviation.append(d)
+        snrs.append(np.full(ok.sum(), snr))
+        chirp.append(signals.chirp[ok])
+        fit.append(np.flatnonzero(ok) % 2 == 0)
+    error, deviation, snrs, chirp, fit = map(np.concatenate, (error, deviation, snrs, chirp, fit))
+    loud = snrs >= TIMED_SNR
+    group = np.where(chirp < MASS_BINS[-1], np.digitize(chirp, MASS_BINS) - 1, -1)
+    use = fit & loud
+    offset, scale, floor = timing.calibrate(error[use], deviation[use], group[use])
+    error, sigma = error + offset, np.sqrt((scale * deviation) ** 2 + floor ** 2)
+    groups = {f"SNR {s}": ~fit & (snrs == s) for s in SNRS}
+    groups[f"SNR {TIMED_SNR} and above"] = ~fit & loud
+    groups |= {f"{a}-{b} Msun": ~fit & loud & (chirp >= a) & (chirp < b)
+               for a, b in zip(MASS_BINS, MASS_BINS[1:])}
+    told = {"of": "arrival at the later detector, found at 1/hour, ms; chirp masses from SNR "
+                  f"{TIMED_SNR} on; on half of the signals, calibrated on the others",
+            **timing.quality(error, sigma, groups)}
+    return {"arrival_offset_s": round(offset, 6), "arrival_sigma_scale": round(scale, 4),
+            "arrival_sigma_floor_s": round(floor, 6),
+            "peak_offset_s": round(-float(np.median(np.concatenate(peaks))), 6)}, told
 
 
-def card(report, n, state, name, sha256, timing):
+def card(report, n, state, name, sha256, told):
     counts, bars = report.bars(n)
     runs = {k: report.each("efficiency", n, bar) for k, bar in bars.items()}
     young = {k: report.each("young", n, bar) for k, bar in bars.items()}
@@ -284,8 +278,38 @@ def card(report, n, state, name, sha256, timing):
         "latency_ms": {"first_crossing_median": round(1e3 * float(np.median(late))),
                        "first_crossing_90": round(1e3 * float(np.quantile(late, .9))),
                        "of": "end of the frame that crosses 1/hour less the later arrival, SNR 10-20"},
-        "timing_ms": {"median_and_90": timing, "of": "arrival at the later detector, found at 1/hour"},
+        "timing_ms": told,
         "controls": {"of": "share of signals of SNR 20, so changed, that still cross", **negative}}
+
+
+def name_of(path):
+    return os.path.splitext(os.path.basename(path))[0]
+
+
+def write(network, path, n, whitening, offsets):
+    return write_onnx(network, path, {"name": name_of(path), "smoothing_frames": n, "whitening": whitening,
+                                      **offsets})
+
+
+def write_card(path, text):
+    with open(os.path.splitext(path)[0] + ".card.yaml", "w") as f:
+        yaml.safe_dump(text, f, sort_keys=False, width=100, default_flow_style=None)
+
+
+def new_head(network, state, data, path):
+    """The network of the card beside `path` again, with another arrival head: the ranking is what it was."""
+    with open(os.path.splitext(path)[0] + ".card.yaml") as f:
+        text = yaml.safe_load(f)
+    n, signals = text["recipe"]["smoothing_frames"], Injections(os.path.join(data, "efficiency"))
+    if signals.bank.whitening != text["data"]["whitening"]:
+        raise ValueError(f"{data}: whitened otherwise than the card says: {signals.bank.whitening}")
+    runs = [signals.search(network, s) for s in SNRS]
+    offsets, text["timing_ms"] = times(signals, runs, n, text["thresholds"]["candidate"])
+    text["model"]["sha256"] = write(network, path, n, signals.bank.whitening, offsets)
+    text["recipe"]["parameters"] = sum(p.numel() for p in network.parameters())
+    text["recipe"]["arrival_head"] = f"weights that rank frozen; trained on {state['bank']}, {state['whitening']}"
+    write_card(path, text)
+    print(yaml.safe_dump({**offsets, "timing_ms": text["timing_ms"]}, width=150, default_flow_style=None))
 
 
 def main():
@@ -294,6 +318,7 @@ def main():
     options.add_argument("--run", required=True)
     options.add_argument("--days", type=float, default=3.1)
     options.add_argument("--box", type=int, help="smoothing frames")
+    options.add_argument("--times", action="store_true", help="only the arrival head is new")
     options.add_argument("--model", default="models/bbh-small.onnx")
     o = options.parse_args()
     torch.set_num_threads(1)
@@ -301,19 +326,18 @@ def main():
     network = Network(state["pool"])
     network.load_state_dict(state["mean"])
     network.eval()
+    if o.times:
+        new_head(network, state, o.data, o.model)
+        return
     report = Report(network, o.data, o.days)
     if o.box is None:
         report.trade()
         return
     _, bars = report.bars(o.box)
-    lag, peak, timing = report.times(o.box, bars["hour"])
-    name = os.path.splitext(os.path.basename(o.model))[0]
-    sha256 = write_onnx(network, o.model, {
-        "name": name, "smoothing_frames": o.box, "whitening": report.whitening,
-        "arrival_offset_s": round(-lag, 6), "peak_offset_s": round(-peak, 6)})
-    text = card(report, o.box, state, name, sha256, timing)
-    with open(os.path.splitext(o.model)[0] + ".card.yaml", "w") as f:
-        yaml.safe_dump(text, f, sort_keys=False, width=100, default_flow_style=None)
+    offsets, told = times(report.sets["efficiency"], report.runs["efficiency"], o.box, bars["hour"])
+    sha256 = write(network, o.model, o.box, report.whitening, offsets)
+    text = card(report, o.box, state, name_of(o.model), sha256, told)
+    write_card(o.model, text)
     for rate, wanted in BARS.items():
         got = text["efficiency"][f"one_per_{rate}"]["all"]
         for snr, least in zip(SNRS, wanted):

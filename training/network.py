@@ -25,7 +25,7 @@ ARRIVAL = 16  # samples a column of the arrival scores: product of the per-detec
 STEM = (16, 16, 4)  # channels out, kernel, stride
 PER_DETECTOR = ((24, 7, 2), (32, 7, 2))
 MERGED = ((64, 5, 2), (64, 5, 2), (64, 9, 1))
-ARRIVAL_HIDDEN = 16
+ARRIVAL_HIDDEN, ARRIVAL_KERNEL = 24, 15
 
 
 class Conv(nn.Module):
@@ -72,7 +72,7 @@ class Network(nn.Module):
         for outputs, kernel, stride in PER_DETECTOR:
             self.per_detector.append(Block(channels, outputs, kernel, stride))
             channels = outputs
-        self.score1 = nn.Conv2d(channels, ARRIVAL_HIDDEN, (1, 3))
+        self.score1 = nn.Conv2d(channels, ARRIVAL_HIDDEN, (1, ARRIVAL_KERNEL))
         self.score2 = nn.Conv2d(ARRIVAL_HIDDEN, 1, (1, 1))
         channels *= len(DETECTORS)
         for outputs, kernel, stride in MERGED:
@@ -112,7 +112,7 @@ class Network(nn.Module):
 
     def arrival(self, f):
         """Features of one detector [B, 32, 1, n] -> arrival scores [B, n]."""
-        h = torch.relu(self.score1(functional.pad(f, (2, 0))))
+        h = torch.relu(self.score1(functional.pad(f, (ARRIVAL_KERNEL - 1, 0))))
         return self.score2(h)[:, 0, 0]
 
     def receptive_samples(self):

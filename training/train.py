@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Trains the detection network on a bank of windows. Two stages: the weights that rank (binary
-cross-entropy, one-cycle learning rate, moving average of the weights), then, these frozen, the small
-head that tells the arrival time (cross-entropy over 128 columns a second).
+"""Trains the detection network on a bank of windows. First the weights that rank, in three legs (binary
+cross-entropy, one-cycle learning rate, moving average of the weights), each from the average that the one
+before has left; then, these frozen, the small head that tells the arrival time.
 
-    train.py --data DATA --out RUN.pt [--windows 400000] [--pool 16] [--seed 1]
+    train.py --data DATA --out RUN.pt [--seed 1]
+    train.py --data DATA --out NEW.pt --start RUN.pt --legs 0      # only a new head for the arrival time
 
 Prints a line a minute, writes RUN.pt as it goes, and continues from it when it is there. Time is
 counted in minutes of CPU (one thread), the schedule in windows: a busy machine changes nothing.
@@ -18,28 +19,37 @@ import torch
 from torch.nn import functional
 
 from batches import Bank, Batches
-from network import ARRIVAL, HOP, RATE_HZ, WINDOW, Network
+from network import ARRIVAL, DETECTORS, HOP, PER_DETECTOR, RATE_HZ, WINDOW, Network
 
 BATCH = 64
+# Windows shown, factor on the learning rate, whether noise is mined. One run with mining from the start was
+# not tried.
+LEGS = ((420000, 1.0, False), (260000, 0.6, True), (190000, 0.5, True))
+SMALLEST_SNR = 7.0  # network SNR at the end of the first leg, and from then on
 MAX_RATE = 3e-3
 MINE_AT = (0.1, 0.3, 0.5, 0.7, 0.85)  # of the schedule, when noise is mined anew
 MINE_PAIRS = 1300  # of segments: about a day of two detectors
 MINE_KEEP = 3000
 EMA = 0.998
-ARRIVAL_LAG_S = 0.015  # the head answers this much after the arrival, when merger and ringdown are in
-ARRIVAL_SPREAD = 0.7  # columns: width of the target
+ARRIVAL_LAG_S = 0.040  # the head answers this much after the arrival, when merger and ringdown are in
+ARRIVAL_SPREAD = 0.45  # columns: width of the target
+ARRIVAL_COLUMNS = 112  # of a window, its last: what the head is trained on
+ARRIVAL_WINDOWS = 52000
+ARRIVAL_BATCH, ARRIVAL_PASSES = 256, 2.5
+MASS_EDGES = (7, 10, 15, 20, 30)  # Msun, chirp mass: the bins in which the mean error is to be none
+BIAS_WEIGHT, BIAS_COLUMNS = 6.0, 0.5
 
 
-def schedule(done):
-    """Learning rate of a one-cycle run, `done` of it behind: up over 30 %, then down to 0.1 %."""
-    if done < 0.3:
-        return MAX_RATE * (0.04 + 0.96 * 0.5 * (1 - np.cos(np.pi * done / 0.3)))
-    return MAX_RATE * (0.001 + 0.999 * 0.5 * (1 + np.cos(np.pi * (done - 0.3) / 0.7)))
+def schedule(done, rise=0.3):
+    """Learning rate of a one-cycle run, `done` of it behind: up over `rise` of it, then down to 0.1 %."""
+    if done < rise:
+        return MAX_RATE * (0.04 + 0.96 * 0.5 * (1 - np.cos(np.pi * done / rise)))
+    return MAX_RATE * (0.001 + 0.999 * 0.5 * (1 + np.cos(np.pi * (done - rise) / (1 - rise))))
 
 
-def smallest_snr(done, last):
+def smallest_snr(done):
     """Curriculum: loud signals first."""
-    return max(14 + (last - 14) * done / 0.5, last)
+    return max(14 + (SMALLEST_SNR - 14) * done / 0.5, SMALLEST_SNR)
 
 
 def average(mean, network):
@@ -96,12 +106,19 @@ def save(path, **state):
     os.replace(path + ".part", path)
 
 
-def train(network, make, validation, path, o, state):
-    """Shows o.windows windows to the network; resumes from `state`. -> averaged network."""
+def weights(network, state):
+    """The averaged weights of a checkpoint, but for the head of the arrival time: that is trained last."""
+    network.load_state_dict({k: v for k, v in state.items() if not k.startswith("score")}, strict=False)
+
+
+def train(network, make, validation, path, leg, first, state, keep):
+    """One leg: shows its windows to the network; resumes from `state`. keep: what the checkpoint holds
+    besides. -> averaged network."""
+    windows, rate, mining = leg
     mean = copy.deepcopy(network).eval()
     optimiser = torch.optim.Adam(
         [p for n, p in network.named_parameters() if not n.startswith("score")], weight_decay=1e-5)
-    before, step, losses, steps = 0.0, 0, [], o.windows // BATCH
+    before, step, losses, steps = keep["cpu_s"], 0, [], windows // BATCH
     if state:
         network.load_state_dict(state["network"])
         mean.load_state_dict(state["mean"])
@@ -109,7 +126,7 @@ def train(network, make, validation, path, o, state):
         before, step = state["cpu_s"], state["step"]
         make.rng = np.random.default_rng([step, 1])
     began, line = time.process_time(), time.monotonic()
-    mine_at = [] if o.no_mining else [int(steps * part) for part in MINE_AT]
+    mine_at = [int(steps * part) for part in MINE_AT] if mining else []
     if mine_at and step > mine_at[0]:
         make.mined = mine(mean, make)
     network.train()
@@ -117,9 +134,8 @@ def train(network, make, validation, path, o, state):
         if step in mine_at:
             make.mined = mine(mean, make)
         for group in optimiser.param_groups:
-            group["lr"] = schedule(step / steps) * o.rate
-        snr = smallest_snr(1 if o.start else step / steps, o.smallest_snr)
-        x, label = make.batch(BATCH, snr)
+            group["lr"] = schedule(step / steps) * rate
+        x, label = make.batch(BATCH, smallest_snr(step / steps if first else 1))
         loss = functional.binary_cross_entropy_with_logits(
             network(torch.from_numpy(x)), torch.from_numpy(label))
         optimiser.zero_grad()
@@ -132,44 +148,71 @@ def train(network, make, validation, path, o, state):
             spent = before + time.process_time() - began
             print(f"{spent / 60:5.1f} CPU-min  {step * BATCH:8d} windows  loss {np.mean(losses):.4f}  "
                   f"found at 1/300 of noise and glitches, by SNR  {validation(mean)}", flush=True)
-            save(path, network=network.state_dict(), mean=mean.state_dict(), pool=network.pool_frames,
-                 optimiser=optimiser.state_dict(), cpu_s=spent, step=step)
+            save(path, **{**keep, "cpu_s": spent}, network=network.state_dict(), mean=mean.state_dict(),
+                 optimiser=optimiser.state_dict(), step=step)
             line, losses = time.monotonic(), []
     return mean
 
 
-def arrival_batch(make, size):
-    x, column = [], []
-    while len(x) < size:
-        window, arrivals = make.window("signal", 9.0)
-        if max(arrivals) + ARRIVAL_LAG_S * RATE_HZ < WINDOW - ARRIVAL:  # the answer lies in the window
-            x.append(window)
-            column.append([(a + ARRIVAL_LAG_S * RATE_HZ) / ARRIVAL - 0.5 for a in arrivals])
-    return np.stack(x), np.array(column, np.float32)
+def arrival_features(network, make, count):
+    """-> features of each detector [2 count][32][ARRIVAL_COLUMNS], the column in which the head is to
+    answer, the chirp mass's bin."""
+    skip = WINDOW // ARRIVAL - ARRIVAL_COLUMNS
+    features = np.empty((count, len(DETECTORS), PER_DETECTOR[-1][0], ARRIVAL_COLUMNS), np.float16)
+    column, chirp, done = np.empty((count, len(DETECTORS)), np.float32), np.empty(count), 0
+    while done < count:
+        x = []
+        while len(x) < min(100, count - done):
+            window, arrivals = make.window("signal", 9.0)
+            answer = [(a + ARRIVAL_LAG_S * RATE_HZ) / ARRIVAL - 0.5 - skip for a in arrivals]
+            if min(answer) > 0 and max(answer) < ARRIVAL_COLUMNS - 2:  # the answer lies in the window
+                m1, m2 = make.bank.mass[make.index]
+                column[done + len(x)] = answer
+                chirp[done + len(x)] = (m1 * m2) ** 0.6 / (m1 + m2) ** 0.2
+                x.append(window)
+        with torch.no_grad():
+            f = network.features(torch.from_numpy(np.stack(x))).numpy()
+        features[done:done + len(x)] = f.reshape(len(x), len(DETECTORS), -1, f.shape[3])[..., skip:]
+        done += len(x)
+    return (features.reshape(-1, *features.shape[2:]), column.reshape(-1),
+            np.digitize(np.repeat(chirp, len(DETECTORS)), MASS_EDGES))
 
 
-def train_arrival(network, make, windows):
-    """Fits score1 and score2; everything else stays."""
+def bias(scores, off, bins):
+    """Sum over the chirp-mass bins of the squared bias, in columns: a mean in which large errors count for
+    little more than middling ones, since it is the median that is to be none. Cross-entropy alone leaves
+    each signal near the middle of the population: heavy ones late, by milliseconds, light ones early."""
+    near = torch.where(off.abs() < 4, scores, torch.full_like(scores, -1e9)).softmax(1)
+    error = BIAS_COLUMNS * torch.tanh((near * off).sum(1) / BIAS_COLUMNS)
+    each = [error[bins == k] for k in range(len(MASS_EDGES) + 1)]
+    return sum(e.mean() ** 2 for e in each if len(e) > 3)
+
+
+def train_arrival(network, make, count, seed):
+    """Fits score1 and score2; everything else stays. The features are computed once."""
     network.eval()
+    rng = np.random.default_rng([seed, 2])
+    features, column, bins = arrival_features(network, make, count)
+    share = 1 / np.sqrt(np.bincount(bins, minlength=len(MASS_EDGES) + 1)[bins])
     optimiser = torch.optim.Adam(list(network.score1.parameters()) + list(network.score2.parameters()))
-    line, losses, steps = time.monotonic(), [], windows // BATCH
-    grid = torch.arange(WINDOW // ARRIVAL, dtype=torch.float32)
+    line, losses, steps = time.monotonic(), [], int(ARRIVAL_PASSES * len(features) / ARRIVAL_BATCH)
+    grid = torch.arange(ARRIVAL_COLUMNS, dtype=torch.float32)
     for step in range(steps):
         for group in optimiser.param_groups:
-            group["lr"] = schedule(step / steps)
-        x, column = arrival_batch(make, BATCH)
-        with torch.no_grad():
-            f = network.features(torch.from_numpy(x))
-            f = f.reshape(len(x) * 2, -1, 1, f.shape[3])
-        target = torch.exp(-0.5 * ((grid - torch.from_numpy(column).reshape(-1, 1)) / ARRIVAL_SPREAD) ** 2)
+            group["lr"] = schedule(step / steps, rise=0.2)
+        i = rng.choice(len(features), ARRIVAL_BATCH, p=share / share.sum())
+        scores = network.arrival(torch.from_numpy(features[i].astype(np.float32))[:, :, None])
+        off = grid - torch.from_numpy(column[i])[:, None]
+        target = torch.exp(-0.5 * (off / ARRIVAL_SPREAD) ** 2)
         target = target / target.sum(1, keepdim=True)
-        loss = -(target * functional.log_softmax(network.arrival(f), 1)).sum(1).mean()
+        loss = (-(target * functional.log_softmax(scores, 1)).sum(1).mean()
+                + BIAS_WEIGHT * bias(scores, off, torch.from_numpy(bins[i])))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         losses.append(float(loss))
         if time.monotonic() - line >= 60 or step == steps - 1:
-            print(f"{step * BATCH:8d} windows  arrival loss {np.mean(losses[-100:]):.4f}", flush=True)
+            print(f"arrival: {step + 1} of {steps} batches, loss {np.mean(losses[-100:]):.4f}", flush=True)
             line = time.monotonic()
 
 
@@ -177,17 +220,14 @@ def main():
     options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     options.add_argument("--data", required=True, help="folder that windows.py made")
     options.add_argument("--out", required=True, help="checkpoint to write, or to continue")
-    options.add_argument("--windows", type=int, default=400000, help="to show to the network")
-    options.add_argument("--arrival-windows", type=int, default=60000, help="to show to the arrival head")
-    options.add_argument("--pool", type=int, default=16, help="frames the head averages")
-    options.add_argument("--smallest-snr", type=float, default=7, help="network SNR at the end")
-    options.add_argument("--start", help="finished checkpoint whose weights to begin with (fine-tuning)")
-    options.add_argument("--rate", type=float, default=1, help="factor on the learning rate")
-    options.add_argument("--no-mining", action="store_true", help="no mined noise: ordinary noise instead")
     options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--start", help="finished checkpoint whose weights to begin with (fine-tuning)")
+    options.add_argument("--legs", type=int, choices=range(len(LEGS) + 1), help="only the last so many legs; "
+                         "0: only the head (default: all; from another's weights: 1)")
+    options.add_argument("--scale", type=float, default=1, help="factor on the windows of all (for a trial)")
+    options.add_argument("--pool", type=int, default=16, help="frames the head averages")
     o = options.parse_args()
     torch.set_num_threads(1)  # two threads on a busy machine are slower than one
-    torch.manual_seed(o.seed)
     bank = Bank(os.path.join(o.data, "train"))
     print(f"training on {bank}", flush=True)
     validation = Validation(Bank(os.path.join(o.data, "validate")), 3000)
@@ -196,18 +236,32 @@ def main():
         print(f"{o.out}: finished already")
         return
     earlier = torch.load(o.start) if o.start else {"pool": o.pool, "cpu_s": 0.0, "windows": 0, "runs": []}
+    todo = (1 if o.start else len(LEGS)) if o.legs is None else o.legs
+    done = {"pool": earlier["pool"], "cpu_s": earlier["cpu_s"]}
+    mean, runs, shown = earlier.get("mean"), earlier["runs"], earlier["windows"]
+    for number in range(len(LEGS) - todo, len(LEGS)):
+        leg = (int(LEGS[number][0] * o.scale), *LEGS[number][1:])
+        shown += leg[0]
+        runs = runs + [f"{leg[0]} windows, rate {leg[1]:g}, {'mining' if leg[2] else 'no mining'}"]
+        if state and state["leg"] > number:
+            continue
+        torch.manual_seed(o.seed)
+        network = Network(earlier["pool"])
+        network.check()
+        if mean:
+            weights(network, mean)
+        make = Batches(bank, np.random.default_rng([o.seed, 0]))
+        first = not o.start and number == len(LEGS) - todo
+        mean = train(network, make, validation, o.out, leg, first, state, {**done, "leg": number}).state_dict()
+        done["cpu_s"], state = torch.load(o.out)["cpu_s"], None
+    torch.manual_seed(o.seed)
     network = Network(earlier["pool"])
-    network.check()
-    if o.start:
-        network.load_state_dict(earlier["mean"])
-    make = Batches(bank, np.random.default_rng([o.seed, 0]))
-    mean = train(network, make, validation, o.out, o, state)
-    train_arrival(mean, make, o.arrival_windows)
-    this_run = f"{o.windows} windows, rate {o.rate:g}, {'no mining' if o.no_mining else 'mining'}"
-    save(o.out, mean=mean.state_dict(), pool=mean.pool_frames,
-         cpu_s=time.process_time() + (state["cpu_s"] if state else 0) + earlier["cpu_s"],
-         windows=o.windows + o.arrival_windows + earlier["windows"], runs=earlier["runs"] + [this_run],
-         bank=str(bank), whitening=bank.whitening)
+    weights(network, mean)
+    count = int(ARRIVAL_WINDOWS * o.scale)
+    began = time.process_time()
+    train_arrival(network, Batches(bank, np.random.default_rng([o.seed, 5])), count, o.seed)
+    save(o.out, mean=network.state_dict(), pool=network.pool_frames, windows=shown + count, runs=runs,
+         cpu_s=done["cpu_s"] + time.process_time() - began, bank=str(bank), whitening=bank.whitening)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,18 @@
  *   floor       0: triggers below it are not kept
  *   refractory  8s: as detect's
  *   of          the detect stage whose false-alarm rate this is; default: none, only the stream comes out
+ *   checkpoint, checkpoint_age (default: memory), checkpoint_replay    of the counts: checkpoint.h
+ *   archive     counts that are added from the first minute: a checkpoint of another run, or `card`: the
+ *               model card's; default: none
+ *   card        that card; default: beside the model, with .card.yaml for .onnx
+ *   skipped     a live run's journal: slide what that run did
  *
  * Sinks that take its events (alerts) get the rates as they are counted, each minute, to be used for what
  * `of` finds from a minute later on (SOON_S): so a live run that is not a minute behind gives the rates that
  * a replay of its recording gives.
+ *
+ * A run at pace 1 that cannot keep up takes fewer of the slides in the next minute (ration.h); how many, and
+ * which seconds of the last minute it has slid, is told with the counts.
  *
  * What the search itself finds at less than 1 a month is withdrawn, 8 s to either side in both detectors,
  * from the exclusive background; the inclusive one keeps it. Data that carry injections are no background.
@@ -28,8 +36,11 @@
 #include "pipeline/noise_rate.h"
 #include "pipeline/parallel.h"
 #include "pipeline/stage.h"
+#include "pipeline/stages/card.h"
 #include "pipeline/stages/chance.h"
+#include "pipeline/stages/ration.h"
 #include "pipeline/stages/slides.h"
+#include "pipeline/stages/tally.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -39,8 +50,9 @@
 
 enum {
     N = GW_MODEL_DETECTORS,
-    MINUTE = 60,      /* hops */
-    SAY_MINUTES = 60, /* between two lines of the log */
+    MINUTE = GW_RATION_MINUTE, /* hops */
+    SAVE_MINUTES = 10,         /* between two checkpoints */
+    SAY_MINUTES = 60,          /* between two lines of the log */
     WITHDRAW_S = 8,
     SOON_S = 60, /* between the end of a minute and the use of its count */
     TRIGGERS_A_SLIDE_HOUR = 20,
@@ -50,7 +62,8 @@ static const double hour_hz = 1.0 / 3600, day_hz = 1.0 / 86400, month_hz = 1.0 /
 
 typedef struct background {
     gw_env *env;
-    char path[4096], of[48];
+    char path[4096], card[4096], archive[4096], skipped_path[4096], of[48];
+    gw_checkpoint_keys checkpoint;
     int64_t slides, step_ns, memory_ns, refractory_ns;
     double floor;
     /* plan */
@@ -62,9 +75,41 @@ typedef struct background {
     gw_kernels kernels;
     gw_slides *pairs;
     gw_chance *chance;
+    gw_tally *tally;
+    gw_ration ration;
+    gw_skipped *skipped; /* NULL: the ration decides */
     /* running */
-    int64_t counted; /* minute of the newest count */
+    int64_t counted;                       /* minute of the newest count */
+    double one_per[3], slid_s, distinct_s; /* as of the newest count */
+    double triggers;
+    uint64_t slid;     /* bit i: second i of the minute at hand */
+    uint32_t said_run; /* slides that the log knows of */
 } background;
+
+static int take_path(gw_conf *conf, const char *key, char *path, size_t n)
+{
+    const char *text = "";
+    GW_TRY(gw_conf_get_text(conf, key, &text));
+    if (strlen(text) >= n || (gw_conf_find(conf, key) && !*text))
+        return gw_conf_fail(gw_conf_find(conf, key), "%s: want the path of a file", key);
+    memcpy(path, text, strlen(text) + 1);
+    return GW_OK;
+}
+
+/* Where detect looks for it too. */
+static int find_card(background *b, gw_conf *node)
+{
+    static const char onnx[] = ".onnx", card[] = ".card.yaml";
+    const size_t length = strlen(b->path), cut = length > strlen(onnx) ? length - strlen(onnx) : 0;
+    if (b->card[0] || strcmp(b->archive, "card") != 0)
+        return GW_OK;
+    if (strcmp(b->path + cut, onnx) != 0 || cut + sizeof card > sizeof b->card)
+        return gw_conf_fail(
+            node, "model: '%.200s' does not end in .onnx, so say where its card is (card: FILE)", b->path);
+    memcpy(b->card, b->path, cut);
+    memcpy(b->card + cut, card, sizeof card);
+    return GW_OK;
+}
 
 static int configure(void *self, gw_conf *conf)
 {
@@ -80,6 +125,10 @@ static int configure(void *self, gw_conf *conf)
     if (!*path || strlen(path) >= sizeof b->path)
         return gw_conf_fail(node, "model: want the path of a file");
     memcpy(b->path, path, strlen(path) + 1);
+    GW_TRY(take_path(conf, "card", b->card, sizeof b->card));
+    GW_TRY(take_path(conf, "archive", b->archive, sizeof b->archive));
+    GW_TRY(take_path(conf, "skipped", b->skipped_path, sizeof b->skipped_path));
+    GW_TRY(find_card(b, node));
     const char *of = "";
     GW_TRY(gw_conf_get_text(conf, "of", &of));
     if (strlen(of) >= sizeof b->of)
@@ -93,19 +142,20 @@ static int configure(void *self, gw_conf *conf)
     GW_TRY(gw_conf_get_span_ns(conf, "memory", &b->memory_ns));
     if (b->memory_ns < 60 * GW_SECOND_NS || b->memory_ns > 100 * 86400 * GW_SECOND_NS)
         return gw_conf_fail(gw_conf_find(conf, "memory"), "memory: want 60s to 100d");
+    GW_TRY(gw_checkpoint_keys_read(&b->checkpoint, conf, b->memory_ns));
     GW_TRY(gw_conf_get_span_ns(conf, "refractory", &b->refractory_ns));
     if (b->refractory_ns < 3 * GW_SECOND_NS || b->refractory_ns > 3600 * GW_SECOND_NS)
         return gw_conf_fail(gw_conf_find(conf, "refractory"), "refractory: want 3s to 1h");
     return gw_conf_get_double(conf, "floor", -1e6, 1e6, &b->floor);
 }
 
-/* A slide of zero beside the others: the search itself. */
+/* First a slide of zero: the search itself, which always runs. */
 static int32_t *offsets(const background *b)
 {
     int32_t *o = calloc((size_t)b->slides + 1, sizeof *o);
     for (int64_t k = 0; o && k < b->slides; k++) {
         const int32_t late = (int32_t)(b->step_ns / GW_SECOND_NS * (k / 2 + 1));
-        o[k] = k % 2 ? -late : late;
+        o[k + 1] = k % 2 ? -late : late;
     }
     return o;
 }
@@ -169,6 +219,23 @@ static int plan(void *self, gw_plan *p)
     return gw_spec_set_channels(out, 6, names);
 }
 
+static int open_tally(background *b, const gw_chance_conf *c)
+{
+    gw_tally_conf t = {.name = gw_env_name(b->env),
+                       .checkpoint = &b->checkpoint,
+                       .archive = b->archive,
+                       .card = b->card,
+                       .rules = {.hop_s = c->hop_s,
+                                 .hop_frames = c->hop_frames,
+                                 .cluster_frames = c->cluster_frames,
+                                 .need_hops = c->need_hops},
+                       .n_slides = c->n_slides,
+                       .offset_hops = c->offset_hops};
+    memcpy(t.rules.detectors, b->model.detectors, sizeof t.rules.detectors);
+    GW_TRY(gw_sha256_file(b->path, t.rules.model));
+    return gw_tally_new(&b->tally, &t, b->chance);
+}
+
 static int open_stage(void *self, gw_env *env)
 {
     background *b = self;
@@ -188,7 +255,16 @@ static int open_stage(void *self, gw_env *env)
     int err = gw_slides_new(&b->pairs, &s);
     if (err == GW_OK)
         err = gw_chance_new(&b->chance, &c);
+    if (err == GW_OK)
+        err = open_tally(b, &c);
     free(offset);
+    if (err == GW_OK && b->skipped_path[0])
+        err = gw_skipped_read(&b->skipped, b->skipped_path, gw_env_name(b->env));
+    b->ration = (gw_ration){
+        .together = GW_SLIDES_TOGETHER, .all = c.n_slides, .runs = c.n_slides, .hop_ns = GW_SECOND_NS};
+    b->said_run = c.n_slides;
+    for (int i = 0; i < 3; i++)
+        b->one_per[i] = NAN;
     gw_onnx_free(&b->onnx);
     return err;
 }
@@ -197,8 +273,14 @@ static void close_stage(void *self)
 {
     background *b = self;
     gw_onnx_free(&b->onnx);
+    if (b->tally && b->counted != INT64_MIN) {
+        gw_chance_count(b->chance);
+        gw_tally_save(b->tally, b->chance, true);
+    }
     gw_slides_destroy(&b->pairs);
     gw_chance_destroy(&b->chance);
+    gw_tally_destroy(&b->tally);
+    gw_skipped_free(&b->skipped);
 }
 
 /* ---- running ---- */
@@ -219,13 +301,12 @@ static double known(double threshold)
     return isinf(threshold) ? NAN : threshold;
 }
 
-/* To whom it may concern: the counts of all data before `minute`. */
-static int tell(const background *b, int64_t minute)
+/* To whom it may concern: the counts of all data before until_ns, to be used from from_ns on. */
+static int tell(const background *b, int64_t until_ns, int64_t from_ns, uint32_t slides)
 {
     if (!b->of[0])
         return GW_OK;
-    gw_noise_rate r = {.until_ns = minute * MINUTE * GW_SECOND_NS};
-    r.from_ns = r.until_ns + SOON_S * GW_SECOND_NS;
+    gw_noise_rate r = {.until_ns = until_ns, .from_ns = from_ns, .slides = slides, .hops = b->slid};
     memcpy(r.of, b->of, sizeof r.of);
     gw_chance_steps(b->chance, &r);
     gw_event e = {.phase = GW_PHASE_BACKGROUND,
@@ -239,23 +320,96 @@ static int tell(const background *b, int64_t minute)
     return gw_env_emit(b->env, &e);
 }
 
+static void remember(background *b)
+{
+    const double rate[3] = {hour_hz, day_hz, month_hz};
+    for (int i = 0; i < 3; i++)
+        b->one_per[i] = known(gw_chance_threshold(b->chance, rate[i], false));
+    b->slid_s = gw_chance_slid_s(b->chance, false);
+    b->distinct_s = gw_chance_distinct_s(b->chance);
+    b->triggers = gw_chance_triggers(b->chance, false);
+    gw_env_gauge(b->env, "slid_days", b->slid_s / 86400);
+    gw_env_gauge(b->env, "one_per_hour", b->one_per[0]);
+    gw_env_gauge(b->env, "one_per_day", b->one_per[1]);
+}
+
+/* How many slides run from this minute on: as an earlier run did, or as the machine can. */
+static int choose_slides(background *b, int64_t minute)
+{
+    const uint32_t ran = b->ration.runs;
+    uint32_t slides = ran - 1;
+    const bool keeps_time = fabs(gw_env_timebase(b->env).pace - 1) < 1e-9;
+    if (b->skipped)
+        gw_skipped_slides(b->skipped, minute, &slides);
+    else if (keeps_time)
+        slides = gw_ration_next(&b->ration) - 1;
+    slides = slides < b->slides ? slides : (uint32_t)b->slides;
+    b->ration.runs = slides + 1;
+    gw_slides_run(b->pairs, b->ration.runs);
+    if (b->ration.runs != ran)
+        GW_TRY(gw_chance_spell_begins(b->chance, b->ration.runs, false));
+    gw_env_gauge(b->env, "slides_run", slides);
+    const bool much = slides < 0.75 * b->said_run || slides > 1.33 * b->said_run || slides == b->slides;
+    if (!much || b->said_run == b->ration.runs)
+        return GW_OK;
+    gw_log(slides < b->slides ? GW_LOG_WARN : GW_LOG_INFO, gw_env_name(b->env),
+           "GPS %" PRId64 ": %u of %" PRId64 " slides run%s", minute * MINUTE, slides, b->slides,
+           slides < b->slides ? ": this machine has no time for more" : " again");
+    b->said_run = b->ration.runs;
+    return GW_OK;
+}
+
 static int count(background *b, int64_t minute)
 {
+    const gw_skipped *s = b->skipped;
+    uint32_t slides;
+    if (s && !gw_skipped_ended(s, minute) && !gw_skipped_slides(s, minute, &slides))
+        return GW_OK; /* nor did that run count */
     withdraw_own(b);
     gw_chance_count(b->chance);
-    const double slid_s = gw_chance_slid_s(b->chance, false);
-    gw_env_gauge(b->env, "slid_days", slid_s / 86400);
-    gw_env_gauge(b->env, "one_per_hour", known(gw_chance_threshold(b->chance, hour_hz, false)));
-    gw_env_gauge(b->env, "one_per_day", known(gw_chance_threshold(b->chance, day_hz, false)));
-    if (minute % SAY_MINUTES == 0 && slid_s > 0)
+    remember(b);
+    if (minute % SAY_MINUTES == 0 && b->slid_s > 0)
         gw_log(GW_LOG_INFO, gw_env_name(b->env),
                "GPS %" PRId64
                ": noise exceeds %.2f once an hour, %.2f once a day (%.1f days of slides of %.2f h)",
                minute * MINUTE, gw_chance_threshold(b->chance, hour_hz, false),
-               gw_chance_threshold(b->chance, day_hz, false), slid_s / 86400,
-               gw_chance_distinct_s(b->chance) / 3600);
+               gw_chance_threshold(b->chance, day_hz, false), b->slid_s / 86400, b->distinct_s / 3600);
+    if (minute / SAVE_MINUTES > b->counted / SAVE_MINUTES)
+        gw_tally_save(b->tally, b->chance, false);
     b->counted = minute;
-    return tell(b, minute);
+    GW_TRY(choose_slides(b, minute));
+    const int64_t until_ns = minute * MINUTE * GW_SECOND_NS;
+    GW_TRY(tell(b, until_ns, until_ns + SOON_S * GW_SECOND_NS, b->ration.runs - 1));
+    b->slid = 0;
+    return GW_OK;
+}
+
+/* With the first hop: what an earlier run has counted is told at once. */
+static int begin(background *b, int64_t hop, uint32_t flags)
+{
+    bool known_before = false;
+    b->counted = hop / MINUTE;
+    GW_TRY(gw_tally_begin(b->tally, b->chance, hop, flags, &known_before));
+    if (!known_before)
+        return GW_OK;
+    gw_chance_count(b->chance);
+    remember(b);
+    return tell(b, hop * GW_SECOND_NS, hop * GW_SECOND_NS, 0);
+}
+
+static int slide(background *b, int64_t hop, const float *const x[N])
+{
+    const int64_t start_ns = gw_monotonic_ns();
+    const gw_timebase t = gw_env_timebase(b->env);
+    const int64_t late_ns =
+        gw_gps_now_ns() - t.anchor_wall_ns - ((hop + 1) * GW_SECOND_NS - t.anchor_data_ns);
+    GW_TRY(gw_slides_hop(b->pairs, hop, x));
+    gw_chance_hop(b->chance, hop);
+    for (uint32_t k = 0; k <= (uint32_t)b->slides; k++)
+        gw_chance_slide(b->chance, k, gw_slides_statistic(b->pairs, k));
+    b->slid |= UINT64_C(1) << hop % MINUTE;
+    gw_ration_hop(&b->ration, gw_monotonic_ns() - start_ns, late_ns);
+    return GW_OK;
 }
 
 static int step(void *self, const gw_view *in, gw_out *out)
@@ -271,26 +425,17 @@ static int step(void *self, const gw_view *in, gw_out *out)
         good &= (v->dq & searched) == searched && !(v->flags & GW_FLAG_INJECTION);
     }
     if (b->counted == INT64_MIN)
-        b->counted = minute;
+        GW_TRY(begin(b, hop, in[0].flags));
     if (minute > b->counted)
         GW_TRY(count(b, minute)); /* of all before this minute */
-    if (good) {
-        GW_TRY(gw_slides_hop(b->pairs, hop, x));
-        gw_chance_hop(b->chance, hop);
-        for (uint32_t k = 0; k <= (uint32_t)b->slides; k++)
-            gw_chance_slide(b->chance, k, gw_slides_statistic(b->pairs, k));
-    }
-    const gw_chance *c = b->chance;
-    const double said[] = {known(gw_chance_threshold(c, hour_hz, false)),
-                           known(gw_chance_threshold(c, day_hz, false)),
-                           known(gw_chance_threshold(c, month_hz, false)),
-                           gw_chance_slid_s(c, false),
-                           gw_chance_distinct_s(c),
-                           gw_chance_triggers(c, false)};
+    if (good && (!b->skipped || gw_skipped_slid(b->skipped, hop)))
+        GW_TRY(slide(b, hop, x));
+    const double said[] = {b->one_per[0], b->one_per[1], b->one_per[2],
+                           b->slid_s,     b->distinct_s, b->triggers};
     memcpy(out->data, said, sizeof said);
     out->n_samples = 1;
     out->sample0 = hop;
-    return gw_env_reached(b->env, (hop + 1 + SOON_S) * GW_SECOND_NS - 1);
+    return gw_env_reached(b->env, (hop + 1 + SOON_S) * GW_SECOND_NS - 1, true);
 }
 
 static int gap(void *self, int port, const gw_hole *hole)
@@ -299,16 +444,20 @@ static int gap(void *self, int port, const gw_hole *hole)
     background *b = self;
     const int64_t end = (hole->sample0 + (int64_t)hole->samples) / b->model.rate_hz;
     const int64_t minute = end / MINUTE;
-    /* The minutes that end in a hole are told when data come again; nothing is told of before. */
+    b->ration.lost |= hole->reason == GW_GAP_DROPPED;
+    /* The minutes that end in a hole are told when data come again, the one that it began in for itself, for
+     * what was slid of it; nothing is told of before. */
+    if (b->counted != INT64_MIN && minute > b->counted + 1)
+        GW_TRY(count(b, b->counted + 1));
     if (b->counted != INT64_MIN && minute > b->counted)
         GW_TRY(count(b, minute));
-    return gw_env_reached(b->env, (end + SOON_S) * GW_SECOND_NS - 1);
+    return gw_env_reached(b->env, (end + SOON_S) * GW_SECOND_NS - 1, true);
 }
 
 static int drain(void *self, gw_out *out)
 {
     (void)out;
-    return gw_env_reached(((background *)self)->env, INT64_MAX);
+    return gw_env_reached(((background *)self)->env, INT64_MAX, true);
 }
 
 const gw_kind gw_kind_background = {.kind = "background",

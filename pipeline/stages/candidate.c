@@ -13,9 +13,9 @@
  * units of logit are a factor of seven in the odds. */
 static const double settle_s = 0.5, settle_drop = 2, update_every_s = 0.25, told_growth = 1;
 static const int64_t told_move_ns = 10000000;
-enum { REFINE_COLUMNS = 3 };
+enum { ARRIVAL_COLUMNS = 3 };
 
-typedef enum state { QUIET, OPEN, CLOSED } state;
+typedef enum state { QUIET, OPEN, CLOSED, WITHDRAWN } state;
 
 struct gw_candidate {
     gw_candidate_conf conf;
@@ -76,6 +76,10 @@ static int check(const gw_candidate_conf *k)
                        "refractory %g s, arrival reach %g s, light travel %g s or offsets %g s and %g s "
                        "are out of range",
                        k->refractory_s, k->reach_s, k->travel_s, k->arrival_offset_s, k->peak_offset_s);
+    if (!(k->arrival_sigma_scale >= 0 && k->arrival_sigma_scale <= 100) ||
+        !(k->arrival_sigma_floor_s >= 0 && k->arrival_sigma_floor_s <= 1))
+        return gw_fail(GW_ERANGE, "arrival sigma: scale %g or floor %g s is out of range",
+                       k->arrival_sigma_scale, k->arrival_sigma_floor_s);
     return GW_OK;
 }
 
@@ -136,36 +140,68 @@ static float score_at(const gw_candidate *c, int detector, int64_t column)
     return c->score[(size_t)(detector * c->score_ring) + place(column, c->score_ring)];
 }
 
-/* The mean columns of both detectors under the weights exp(sum of scores), over all pairs near the best
- * pair that light allows: a soft-argmax in which a loud column that has no partner counts for nothing.
- * Returns the later one, in columns after column `first`, taken at the columns' centres. */
-static double refine(const gw_candidate *c, const int64_t best[GW_CANDIDATE_DETECTORS], double top,
-                     int64_t first, int64_t last)
+/* Sums over pairs of columns, with weights: of 1, of each column's number, and of its square. */
+typedef struct sums {
+    double w, x[GW_CANDIDATE_DETECTORS], xx[GW_CANDIDATE_DETECTORS];
+} sums;
+
+static void add(sums *s, double w, int64_t a, int64_t b)
 {
-    double sum = 0, mean_a = 0, mean_b = 0;
-    for (int64_t a = best[0] - REFINE_COLUMNS; a <= best[0] + REFINE_COLUMNS; a++)
-        for (int64_t b = best[1] - REFINE_COLUMNS; b <= best[1] + REFINE_COLUMNS; b++) {
-            if (a < first || a > last || b < first || b > last || llabs(a - b) > c->travel)
-                continue;
+    const double x[GW_CANDIDATE_DETECTORS] = {(double)a, (double)b};
+    s->w += w;
+    for (int d = 0; d < GW_CANDIDATE_DETECTORS; d++) {
+        s->x[d] += w * x[d];
+        s->xx[d] += w * x[d] * x[d];
+    }
+}
+
+/* The time at each detector, from the pairs of [first, last]. A column that has no partner counts for nothing,
+ * however loud. Columns are counted from the best ones: sums of squares of large numbers lose digits. */
+static void mean_arrivals(const gw_candidate *c, const int64_t best[GW_CANDIDATE_DETECTORS], double top,
+                          int64_t first, int64_t last, gw_verdict *v)
+{
+    const gw_candidate_conf *k = &c->conf;
+    sums near = {0}, all = {0};
+    for (int64_t a = first; a <= last; a++)
+        for (int64_t b = a - c->travel < first ? first : a - c->travel; b <= a + c->travel && b <= last;
+             b++) {
             const double w = exp((double)score_at(c, 0, a) + (double)score_at(c, 1, b) - top);
             if (!isfinite(w))
                 continue;
-            sum += w;
-            mean_a += w * ((double)(a - first) + 0.5);
-            mean_b += w * ((double)(b - first) + 0.5);
+            add(&all, w, a - best[0], b - best[1]);
+            if (llabs(a - best[0]) <= ARRIVAL_COLUMNS && llabs(b - best[1]) <= ARRIVAL_COLUMNS)
+                add(&near, w, a - best[0], b - best[1]);
         }
-    return fmax(mean_a, mean_b) / sum;
+    const double column_s = k->arrival_samples / gw_rate_hz(k->rate);
+    const sums *of = near.w < 0.5 * all.w ? &all : &near; /* all: it may be anywhere, or still to come */
+    for (int d = 0; d < GW_CANDIDATE_DETECTORS; d++) {
+        const double mean = near.x[d] / near.w;
+        const double square = of->xx[d] / of->w - 2 * mean * of->x[d] / of->w + mean * mean;
+        const int64_t after = last - best[d], missing = after < ARRIVAL_COLUMNS ? ARRIVAL_COLUMNS - after : 0;
+        v->arrival_ns[d] = gw_sample_to_ns(best[d] * k->arrival_samples, k->rate, k->phase_ns) +
+                           llround(((mean + 0.5) * column_s + k->arrival_offset_s) * 1e9);
+        v->arrival_error_s[d] =
+            hypot(hypot(k->arrival_sigma_scale * column_s * sqrt(fmax(square, 0)), k->arrival_sigma_floor_s),
+                  column_s * (double)missing);
+    }
+    const int later = v->arrival_ns[1] > v->arrival_ns[0];
+    v->gps_ns = v->arrival_ns[later];
+    v->gps_error_s = v->arrival_error_s[later];
 }
 
-/* Arrival at the later detector. The pair of columns with the largest sum of scores, no further apart
- * than light travels, then each refined. Without finite scores: from the end of the peak's frame. */
-static int64_t arrival_ns(const gw_candidate *c, int64_t frame)
+/* Without finite scores: from the end of the peak's frame. */
+static void find_arrivals(const gw_candidate *c, int64_t frame, gw_verdict *v)
 {
     const gw_candidate_conf *k = &c->conf;
-    const int64_t end = gw_sample_to_ns((frame + 1) * k->hop_samples, k->rate, k->phase_ns);
-    const int64_t fallback = end + llround(k->peak_offset_s * 1e9);
+    v->gps_ns =
+        gw_sample_to_ns((frame + 1) * k->hop_samples, k->rate, k->phase_ns) + llround(k->peak_offset_s * 1e9);
+    v->gps_error_s = NAN;
+    for (int d = 0; d < GW_CANDIDATE_DETECTORS; d++) {
+        v->arrival_ns[d] = GW_NOT_KNOWN_NS;
+        v->arrival_error_s[d] = NAN;
+    }
     if (!c->columns)
-        return fallback;
+        return;
     const int64_t last = (frame + 1) * c->columns - 1;
     int64_t first = last - c->reach + 1, best[GW_CANDIDATE_DETECTORS] = {0};
     if (first < c->stretch0 * c->columns)
@@ -181,11 +217,8 @@ static int64_t arrival_ns(const gw_candidate *c, int64_t frame)
                 best[1] = b;
             }
         }
-    if (!isfinite(top))
-        return fallback;
-    const double later = refine(c, best, top, first, last);
-    const double s = later * k->arrival_samples / gw_rate_hz(k->rate) + k->arrival_offset_s;
-    return gw_sample_to_ns(first * k->arrival_samples, k->rate, k->phase_ns) + llround(s * 1e9);
+    if (isfinite(top))
+        mean_arrivals(c, best, top, first, last, v);
 }
 
 static void set_peak(gw_candidate *c, int64_t frame, double statistic)
@@ -194,7 +227,7 @@ static void set_peak(gw_candidate *c, int64_t frame, double statistic)
     e->peak_frame = frame;
     e->statistic = statistic;
     e->alert = statistic >= c->conf.alert;
-    e->gps_ns = arrival_ns(c, frame);
+    find_arrivals(c, frame, e);
     e->dq = UINT64_MAX;
     e->injection = false;
     for (int64_t i = frame; i >= c->stretch0 && i > frame - c->second; i--)
@@ -249,8 +282,10 @@ static int decide(gw_candidate *c, int64_t frame, double statistic, gw_verdict *
 {
     if (c->state == OPEN)
         return go_on(c, frame, statistic, v);
-    if (c->state == CLOSED && frame - c->event.peak_frame > c->refractory)
+    if (c->state != QUIET && frame - c->event.peak_frame > c->refractory)
         c->state = QUIET;
+    if (c->state == WITHDRAWN)
+        return 0;
     if (c->state == CLOSED)
         return statistic > c->event.statistic ? open_event(c, GW_PHASE_UPDATE, frame, statistic, v) : 0;
     return statistic >= c->conf.candidate ? open_event(c, GW_PHASE_FIRST, frame, statistic, v) : 0;
@@ -297,4 +332,16 @@ int gw_candidate_gap(gw_candidate *c, gw_verdict *v)
         return 0;
     c->state = CLOSED;
     return tell(c, GW_PHASE_FINAL, c->next - 1, v);
+}
+
+int gw_candidate_withdraw(gw_candidate *c, int64_t bad_ns, int64_t within_ns, gw_verdict *v)
+{
+    if (c->state != CLOSED)
+        return 0;
+    const int64_t after_ns = bad_ns - c->event.gps_ns;
+    const double window_s = c->conf.window_samples / gw_rate_hz(c->conf.rate);
+    if (after_ns > within_ns || (double)after_ns < -1e9 * window_s)
+        return 0;
+    c->state = WITHDRAWN;
+    return tell(c, GW_PHASE_RETRACTED, c->told_frame, v);
 }

@@ -286,6 +286,13 @@ void gw_cleaning_text(const gw_cleaning *c, char *text, size_t n)
              c->has_bands ? c->bands_text : gw_cleaner_model(c->slot[0].cleaner)->bands_text);
 }
 
+uint64_t gw_cleaning_network_bits(const gw_cleaning *c)
+{
+    char digits[17];
+    snprintf(digits, sizeof digits, "%.16s", c->slot[c->trial.used].model.sha256);
+    return strtoull(digits, NULL, 16);
+}
+
 /* -- open, and networks that come later -------------------------------------------------------------- */
 
 /* In the canary's thread. */

@@ -24,6 +24,8 @@ const gw_cleaner *gw_cleaning_network(const gw_cleaning *c); /* in use; after a 
 const gw_bands *gw_cleaning_bands(const gw_cleaning *c, int slot);
 /* "mains:deepclean-demo:0123456789abcdef:57-63,118-122", as the spec's `cleaning` says it. */
 void gw_cleaning_text(const gw_cleaning *c, char *text, size_t n);
+uint64_t
+gw_cleaning_network_bits(const gw_cleaning *c); /* of the network in use: the first 64 of its SHA-256 */
 
 /* delay: of the stage, in samples of strain; history[n_in]: samples that its views have. env may be NULL. */
 int gw_cleaning_open(gw_cleaning *c, gw_env *env, const char *stage, uint32_t delay, const uint32_t *history);

@@ -357,22 +357,24 @@ static int step(void *self, const gw_view *in, gw_out *out)
     if (!d->whole || in[0].sample0 != d->next)
         begin(d, from);
     d->next = end;
-    gw_marks_add(&d->marks, end, in[0].dq, in[0].flags);
+    gw_marks_add(&d->marks, end, in);
     d->view = in;
     GW_TRY(gw_parallel(GW_SEARCH, (size_t)d->n_on, step_coupling, d));
     for (int i = 0; i < d->n_on; i++)
         gw_cleaning_stepped(d->on[i], from);
 
-    uint64_t dq;
-    uint32_t flags;
-    gw_marks_take(&d->marks, from, from + d->hop, &dq, &flags);
+    gw_out said = {0};
+    gw_marks_take(&d->marks, from, from + d->hop, &said);
+    for (int i = 0; i < d->n_on; i++)
+        said.networks ^= gw_cleaning_network_bits(d->on[i]);
     const double *s = (const double *)in[0].data - d->delay;
     for (int o = 0; o < (d->n_on ? OUTS : OUT_RATIO); o++) {
-        out[o].dq = dq;
-        out[o].flags = flags;
+        out[o].dq = said.dq;
+        out[o].flags = said.flags;
+        out[o].networks = said.networks;
     }
     if (d->n_on)
-        GW_TRY(measure(d, from, s, dq, &out[OUT_RATIO]));
+        GW_TRY(measure(d, from, s, said.dq, &out[OUT_RATIO]));
     memset(d->noise, 0, d->hop * sizeof *d->noise);
     for (int i = 0; i < d->n_on; i++)
         gw_cleaning_add(d->on[i], from, d->noise);

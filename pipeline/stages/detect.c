@@ -10,6 +10,9 @@
  *   candidate   threshold of the ranking statistic for a candidate; default: the card's (1 an hour)
  *   alert       the same for an alert; default: the card's (1 a day)
  *   refractory  8s: how long after a peak everything belongs to the same event, see candidate.h
+ *   retract     8s, or the refractory time if that is shorter: where the data quality of a detector turns bad
+ *               this soon after an event, the event is withdrawn: RETRACTED, with the reason in its detail.
+ *               0s: never
  *   hop         how much is computed at once; default: one frame of the model
  *
  * Output: the stream of the statistic, float32, unit "logit", one sample a frame, channels "H1,L1:LOGIT"
@@ -21,6 +24,7 @@
 #include "pipeline/stage.h"
 #include "pipeline/stages/candidate.h"
 #include "pipeline/stages/card.h"
+#include "pipeline/stages/detail.h"
 #include "pipeline/stages/model.h"
 
 #include <inttypes.h>
@@ -32,12 +36,25 @@
 
 enum { N = GW_MODEL_DETECTORS, HASH_DIGITS = 16, MAX_HOP_FRAMES = 4096 };
 
+static const uint64_t searched_dq = GW_DQ_DATA | GW_DQ_CBC_CAT1; /* only where both hold */
+
+/* An event that is to be withdrawn, and why. Told only when all inputs are past the hop in which the data turned
+ * bad: both may in the same hop, and which the runner hears of first is chance. */
+typedef struct withdrawal {
+    bool due;
+    gw_verdict verdict;
+    int channel;    /* of the network: whose data it was first, */
+    int64_t sample; /* from here on, */
+    uint64_t dq;    /* with these bits still holding */
+    int64_t until;  /* no sample before this is searched */
+} withdrawal;
+
 typedef struct detect {
     gw_env *env;
     /* YAML */
     char path[4096], card_path[4096];
     double candidate, alert; /* NAN: the card's */
-    int64_t refractory_ns;
+    int64_t refractory_ns, retract_ns;
     gw_rate hop_s; /* {0, 0}: one frame */
     /* plan */
     gw_onnx *onnx; /* until open */
@@ -47,8 +64,8 @@ typedef struct detect {
     int order[N]; /* channel of the network -> input port */
     gw_rate rate;
     int64_t phase_ns;
-    uint32_t frames;                            /* a hop */
-    char detail[sizeof((gw_event *)0)->detail]; /* of every event */
+    uint32_t frames;  /* a hop */
+    gw_detail detail; /* of every event */
     /* open */
     gw_kernels kernels;
     gw_net *net;
@@ -62,9 +79,13 @@ typedef struct detect {
     int64_t next_sample;
     int64_t good_frames; /* since the start or the last hole */
     int64_t due_ns, ingest_ns;
-    int64_t told_ns;    /* of the frame at hand */
-    int64_t reached_ns; /* as said */
+    uint64_t networks[N]; /* that cleaned the newest samples of each detector */
+    int64_t told_ns;      /* of the frame at hand */
+    int64_t reached_ns;   /* as said */
+    int64_t seen_ns;      /* ... and what could be, of which this is true: */
+    bool searched;
     char id[GW_EVENT_ID_BYTES];
+    withdrawal withdrawal;
 } detect;
 
 /* ---- configure, plan ---- */
@@ -86,6 +107,7 @@ static int configure(void *self, gw_conf *conf)
     gw_conf *node;
     d->candidate = d->alert = NAN;
     d->refractory_ns = 8 * GW_SECOND_NS;
+    d->retract_ns = -1;
     d->hop_s = (gw_rate){0, 0};
     GW_TRY(gw_conf_need(conf, "model", &node));
     GW_TRY(take_path(conf, "model", d->path, sizeof d->path));
@@ -106,6 +128,12 @@ static int configure(void *self, gw_conf *conf)
     /* Shorter, and two events could share a GPS second, and so an id. */
     if (d->refractory_ns < 3 * GW_SECOND_NS || d->refractory_ns > 3600 * GW_SECOND_NS)
         return gw_conf_fail(gw_conf_find(conf, "refractory"), "refractory: want 3s to 1h");
+    GW_TRY(gw_conf_get_span_ns(conf, "retract", &d->retract_ns));
+    if (d->retract_ns > d->refractory_ns) /* later, another event may be the last one */
+        return gw_conf_fail(gw_conf_find(conf, "retract"), "retract: want 0s to the refractory time of %gs",
+                            (double)d->refractory_ns / 1e9);
+    if (d->retract_ns < 0)
+        d->retract_ns = d->refractory_ns < 8 * GW_SECOND_NS ? d->refractory_ns : 8 * GW_SECOND_NS;
     return gw_conf_get_span(conf, "hop", &d->hop_s);
 }
 
@@ -152,36 +180,6 @@ static int plan_hop(detect *d)
     return GW_OK;
 }
 
-/* A text as it may stand in JSON. */
-static void make_plain(char *text)
-{
-    for (; *text; text++)
-        if (*text == '"' || *text == '\\' || *text < 0x20 || *text > 0x7e)
-            *text = '?';
-}
-
-/* The thresholds, and what was subtracted from the strain before it came here. */
-static void write_detail(detect *d, const gw_spec *in, int n_in)
-{
-    const size_t size = sizeof d->detail - 2;
-    size_t used = (size_t)snprintf(d->detail, size, "{\"thresholds\":{\"candidate\":%.9g,\"alert\":%.9g}",
-                                   d->candidate, d->alert);
-    const char *before = ",\"cleaning\":{";
-    for (int i = 0; i < n_in; i++) {
-        char detector[sizeof in->detector + 1], cleaning[sizeof in->cleaning + 1];
-        snprintf(detector, sizeof detector, "%.*s", (int)sizeof in->detector, in[i].detector);
-        snprintf(cleaning, sizeof cleaning, "%.*s", (int)sizeof in->cleaning, in[i].cleaning);
-        make_plain(detector);
-        make_plain(cleaning);
-        if (!cleaning[0])
-            continue;
-        used +=
-            (size_t)snprintf(d->detail + used, size - used, "%s\"%s\":\"%s\"", before, detector, cleaning);
-        before = ",";
-    }
-    snprintf(d->detail + used, sizeof d->detail - used, before[1] ? "}" : "}}");
-}
-
 static int plan(void *self, gw_plan *p)
 {
     detect *d = self;
@@ -191,7 +189,7 @@ static int plan(void *self, gw_plan *p)
     GW_TRY(gw_sha256_file(d->path, d->model_hash));
     GW_TRY(read_card(d));
     GW_TRY(gw_model_match(&d->model, d->path, p->in, p->n_in, d->order));
-    write_detail(d, p->in, p->n_in);
+    gw_detail_begin(d->detail, d->candidate, d->alert, p->in, p->n_in);
     d->rate = p->in[0].rate;
     d->phase_ns = p->in[0].phase_ns;
     GW_TRY(plan_hop(d));
@@ -270,6 +268,8 @@ static int open_cluster(detect *d)
                                     .travel_s = m->travel_s,
                                     .reach_s = m->arrival_reach_s,
                                     .arrival_offset_s = m->arrival_offset_s,
+                                    .arrival_sigma_scale = m->arrival_sigma_scale,
+                                    .arrival_sigma_floor_s = m->arrival_sigma_floor_s,
                                     .peak_offset_s = m->peak_offset_s};
     return gw_candidate_new(&d->cluster, &conf);
 }
@@ -332,6 +332,7 @@ static int emit(detect *d, const gw_verdict *v)
     const gw_timebase t = gw_env_timebase(d->env);
     gw_event e = {.phase = v->phase,
                   .gps_ns = v->gps_ns,
+                  .gps_error_s = v->gps_error_s,
                   .statistic = v->statistic,
                   .noise_rate_hz = gw_card_noise_rate_hz(d->card, v->statistic),
                   .background_s = d->card->live_time_s,
@@ -352,6 +353,12 @@ static int emit(detect *d, const gw_verdict *v)
     snprintf(e.model_hash, sizeof e.model_hash, "%.*s", HASH_DIGITS, d->model_hash);
     snprintf(e.card_hash, sizeof e.card_hash, "%.*s", HASH_DIGITS, d->card->sha256);
     memcpy(e.detail, d->detail, sizeof e.detail);
+    gw_detail_add_arrivals(e.detail, &d->model, v);
+    gw_detail_add_networks(e.detail, &d->model, d->networks);
+    const withdrawal *w = &d->withdrawal;
+    if (v->phase == GW_PHASE_RETRACTED)
+        gw_detail_add_reason(e.detail, d->model.detector[w->channel], searched_dq & ~w->dq,
+                             gw_sample_to_ns(w->sample, d->rate, d->phase_ns), e.gps_ns);
     return gw_env_emit(d->env, &e);
 }
 
@@ -363,14 +370,23 @@ static int64_t known_ns(const detect *d, int64_t sample)
     return gw_sample_to_ns(sample, d->rate, d->phase_ns) + gw_env_late_ns(d->env);
 }
 
-/* Once a second, and where nothing has been said for that long: so far all has been told. */
-static int say_reached(detect *d, int64_t sample)
+static int say_reached(detect *d)
 {
-    const int64_t now_ns = known_ns(d, sample);
-    if (d->reached_ns && now_ns - d->reached_ns < GW_SECOND_NS)
+    d->reached_ns = d->seen_ns;
+    return gw_env_reached(d->env, d->seen_ns, d->searched);
+}
+
+/* So far all has been told, and since the last time it was searched or not. Said where that changes, at an
+ * instant that depends on the data alone, and every quarter of a second: sinks count who searches. */
+static int reach(detect *d, int64_t now_ns, bool searched)
+{
+    if (now_ns <= d->seen_ns) /* a hole of one detector within another's */
         return GW_OK;
-    d->reached_ns = now_ns;
-    return gw_env_reached(d->env, now_ns);
+    if (searched != d->searched && d->seen_ns > d->reached_ns)
+        GW_TRY(say_reached(d));
+    d->searched = searched;
+    d->seen_ns = now_ns;
+    return now_ns - d->reached_ns < GW_SECOND_NS / 4 ? GW_OK : say_reached(d);
 }
 
 /* A hole: nothing on its other side may meet what was before it. What it ends is told after all that the last
@@ -386,12 +402,50 @@ static int forget(detect *d)
     return emit(d, &v);
 }
 
+/* The data of a channel are bad from this sample on. After forget(): what is open has been made final. */
+static void turn_bad(detect *d, int channel, int64_t sample, uint64_t dq)
+{
+    withdrawal *w = &d->withdrawal;
+    const int64_t bad_ns = gw_sample_to_ns(sample, d->rate, d->phase_ns);
+    if (d->retract_ns && gw_candidate_withdraw(d->cluster, bad_ns, d->retract_ns, &w->verdict)) {
+        w->due = true;
+        w->sample = INT64_MAX;
+    }
+    if (sample < w->sample || (sample == w->sample && channel < w->channel)) {
+        w->sample = sample;
+        w->channel = channel;
+        w->dq = dq;
+    }
+}
+
+/* All inputs are past the samples before this one. */
+static int tell_withdrawn(detect *d, int64_t sample)
+{
+    withdrawal *w = &d->withdrawal;
+    const int64_t frame = d->model.hop_samples, hop = d->frames * frame;
+    if (!w->due || sample < (w->sample / hop + 1) * hop)
+        return GW_OK;
+    w->due = false;
+    d->told_ns = known_ns(d, (w->sample / frame + 1) * frame);
+    if (d->told_ns <= d->reached_ns)
+        d->told_ns = d->reached_ns + 1;
+    GW_TRY(emit(d, &w->verdict));
+    return reach(d, known_ns(d, w->until), false);
+}
+
 static int gap(void *self, int port, const gw_hole *hole)
 {
-    (void)port;
     detect *d = self;
+    withdrawal *w = &d->withdrawal;
+    const int64_t end = hole->sample0 + (int64_t)hole->samples;
     GW_TRY(forget(d));
-    return say_reached(d, hole->sample0 + (int64_t)hole->samples);
+    GW_TRY(tell_withdrawn(d, hole->sample0));
+    if (hole->reason == GW_GAP_QUALITY)
+        turn_bad(d, d->order[1] == port, hole->sample0, hole->dq);
+    if (!w->due)
+        return reach(d, known_ns(d, end), false);
+    w->until = end > w->until ? end : w->until;
+    return GW_OK;
 }
 
 static int lose(detect *d, const gw_view *in, gw_out *out, gw_gap_reason reason)
@@ -422,13 +476,13 @@ static int step(void *self, const gw_view *in, gw_out *out)
     detect *d = self;
     const gw_model *m = &d->model;
     const uint32_t hop = d->frames * m->hop_samples;
-    const uint64_t searched = GW_DQ_DATA | GW_DQ_CBC_CAT1;
     uint64_t dq = GW_DQ_ALL;
     uint32_t flags = 0;
     if (in[0].n_samples != hop || out->capacity_samples < d->frames)
         return gw_fail(GW_EBUG, "a hop of %" PRIu32 " samples, not %" PRIu32, in[0].n_samples, hop);
     if (in[0].sample0 != d->next_sample && d->good_frames)
         GW_TRY(forget(d));
+    GW_TRY(tell_withdrawn(d, in[0].sample0));
     d->next_sample = in[0].sample0 + hop;
     d->due_ns = d->ingest_ns = INT64_MIN;
     const float *x[N]; /* the network reads the blocks where they lie */
@@ -437,12 +491,17 @@ static int step(void *self, const gw_view *in, gw_out *out)
         x[c] = v->data;
         dq &= v->dq;
         flags |= v->flags;
+        d->networks[c] = v->networks;
         d->due_ns = v->due_ns > d->due_ns ? v->due_ns : d->due_ns;
         d->ingest_ns = v->ingest_ns > d->ingest_ns ? v->ingest_ns : d->ingest_ns;
     }
-    if ((dq & searched) != searched) {
+    if ((dq & searched_dq) != searched_dq) {
         GW_TRY(forget(d));
-        GW_TRY(say_reached(d, d->next_sample));
+        for (int c = 0; c < N; c++)
+            if (~in[d->order[c]].dq & searched_dq)
+                turn_bad(d, c, in[0].sample0, in[d->order[c]].dq);
+        GW_TRY(tell_withdrawn(d, INT64_MAX));
+        GW_TRY(reach(d, known_ns(d, d->next_sample), false));
         return lose(d, in, out, GW_GAP_QUALITY);
     }
     GW_TRY(gw_net_run(d->net, &(gw_net_in){.channel = x}, d->out));
@@ -464,7 +523,7 @@ static int step(void *self, const gw_view *in, gw_out *out)
             statistic[k - skip] = (float)s;
         }
     }
-    GW_TRY(say_reached(d, d->next_sample));
+    GW_TRY(reach(d, known_ns(d, d->next_sample), n > 0));
     if (!n)
         return lose(d, in, out, GW_GAP_HISTORY);
     out->sample0 = frame0 + skip;
@@ -477,7 +536,8 @@ static int drain(void *self, gw_out *out)
     (void)out;
     detect *d = self;
     GW_TRY(forget(d));
-    return gw_env_reached(d->env, INT64_MAX);
+    GW_TRY(tell_withdrawn(d, INT64_MAX));
+    return reach(d, INT64_MAX, false);
 }
 
 const gw_kind gw_kind_detect = {

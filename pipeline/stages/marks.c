@@ -15,10 +15,12 @@ static void drop_first(gw_marks *m, int count)
     memmove(m->mark, m->mark + count, (size_t)m->n * sizeof m->mark[0]);
 }
 
-void gw_marks_add(gw_marks *m, int64_t end, uint64_t dq, uint32_t flags)
+void gw_marks_add(gw_marks *m, int64_t end, const gw_view *said)
 {
-    if (m->n && m->mark[m->n - 1].dq == dq && m->mark[m->n - 1].flags == flags) {
-        m->mark[m->n - 1].end = end;
+    const gw_mark now = {end, said->dq, said->flags, said->networks};
+    gw_mark *last = m->n ? &m->mark[m->n - 1] : NULL;
+    if (last && last->dq == now.dq && last->flags == now.flags && last->networks == now.networks) {
+        last->end = end;
         return;
     }
     if (m->n == GW_MARKS_MAX) { /* what holds for both */
@@ -26,24 +28,22 @@ void gw_marks_add(gw_marks *m, int64_t end, uint64_t dq, uint32_t flags)
         m->mark[1].flags |= m->mark[0].flags;
         drop_first(m, 1);
     }
-    m->mark[m->n].end = end;
-    m->mark[m->n].dq = dq;
-    m->mark[m->n].flags = flags;
-    m->n++;
+    m->mark[m->n++] = now;
 }
 
-void gw_marks_take(gw_marks *m, int64_t from, int64_t to, uint64_t *dq, uint32_t *flags)
+void gw_marks_take(gw_marks *m, int64_t from, int64_t to, gw_out *out)
 {
     int gone = 0;
     while (gone < m->n && m->mark[gone].end <= from)
         gone++;
     drop_first(m, gone);
-    *dq = UINT64_MAX;
-    *flags = 0;
+    out->dq = UINT64_MAX;
+    out->flags = 0;
     int64_t begin = from;
     for (int i = 0; i < m->n && begin < to; i++) {
-        *dq &= m->mark[i].dq;
-        *flags |= m->mark[i].flags;
+        out->dq &= m->mark[i].dq;
+        out->flags |= m->mark[i].flags;
+        out->networks = m->mark[i].networks;
         begin = m->mark[i].end;
     }
 }

@@ -88,33 +88,73 @@ static int maybe_seconds(const gw_onnx *o, const char *key, double *value)
     return GW_OK;
 }
 
+/* From 0 to max. */
+static int maybe_number(const gw_onnx *o, const char *key, double max, double *value)
+{
+    const char *text = gw_onnx_meta(o, key);
+    double v;
+    if (!text)
+        return GW_OK;
+    if (gw_parse_double(text, &v) != GW_OK || !(v >= 0 && v <= max))
+        return gw_fail(GW_EFORMAT, "%s: metadata %s is '%.40s', want a number from 0 to %g", o->path, key,
+                       text, max);
+    *value = v;
+    return GW_OK;
+}
+
+static void choose_pair(gw_model *m, int k)
+{
+    const char *a = m->pair[k][0], *b = m->pair[k][1];
+    memcpy(m->detector, m->pair[k], sizeof m->detector);
+    snprintf(m->detectors, sizeof m->detectors, "%s,%s", strcmp(a, b) < 0 ? a : b, strcmp(a, b) < 0 ? b : a);
+    m->travel_s = travel_s(a, b);
+}
+
+/* One pair, names parted by commas, from *text on; leaves it at the ';' or the end. */
+static int read_pair(gw_model *m, const gw_onnx *o, const char *all, const char **text)
+{
+    if (m->n_pairs == GW_MODEL_PAIRS)
+        return gw_fail(GW_ENOTSUP, "%s: metadata gwstream.detectors names more than %d pairs", o->path,
+                       GW_MODEL_PAIRS);
+    char(*name)[8] = m->pair[m->n_pairs];
+    int n = 0;
+    for (const char *s = *text;; s++) {
+        size_t len = strcspn(s, ",;");
+        if (len == 0 || len >= sizeof name[0])
+            return gw_fail(GW_EFORMAT,
+                           "%s: metadata gwstream.detectors is '%.40s', want names like H1,L1 or H1,V1;L1,V1",
+                           o->path, all);
+        if (n < GW_MODEL_DETECTORS) {
+            memcpy(name[n], s, len);
+            name[n][len] = '\0';
+        }
+        n++;
+        s += len;
+        if (*s != ',') {
+            *text = s;
+            break;
+        }
+    }
+    if (n != GW_MODEL_DETECTORS)
+        return gw_fail(GW_ENOTSUP, "%s: a network for %d detectors (%.40s), this stage runs networks for two",
+                       o->path, n, all);
+    if (strcmp(name[0], name[1]) == 0)
+        return gw_fail(GW_EFORMAT, "%s: metadata gwstream.detectors names %s twice", o->path, name[0]);
+    m->n_pairs++;
+    return GW_OK;
+}
+
 static int read_detectors(gw_model *m, const gw_onnx *o)
 {
     const char *text;
     GW_TRY(need_text(o, "gwstream.detectors", &text));
-    int n = 0;
-    for (const char *s = text;; s++) {
-        size_t len = strcspn(s, ",");
-        if (len == 0 || len >= sizeof m->detector[0])
-            return gw_fail(GW_EFORMAT, "%s: metadata gwstream.detectors is '%.40s', want names like H1,L1",
-                           o->path, text);
-        if (n < GW_MODEL_DETECTORS) {
-            memcpy(m->detector[n], s, len);
-            m->detector[n][len] = '\0';
-        }
-        n++;
-        s += len;
-        if (!*s)
-            break;
+    const char *s = text;
+    GW_TRY(read_pair(m, o, text, &s));
+    while (*s) {
+        s++;
+        GW_TRY(read_pair(m, o, text, &s));
     }
-    if (n != GW_MODEL_DETECTORS)
-        return gw_fail(GW_ENOTSUP, "%s: a network for %d detectors (%.40s), this stage runs networks for two",
-                       o->path, n, text);
-    const char *a = m->detector[0], *b = m->detector[1];
-    if (strcmp(a, b) == 0)
-        return gw_fail(GW_EFORMAT, "%s: metadata gwstream.detectors names %s twice", o->path, a);
-    snprintf(m->detectors, sizeof m->detectors, "%s,%s", strcmp(a, b) < 0 ? a : b, strcmp(a, b) < 0 ? b : a);
-    m->travel_s = travel_s(a, b);
+    choose_pair(m, 0);
     return GW_OK;
 }
 
@@ -153,6 +193,9 @@ int gw_model_read(gw_model *m, const gw_onnx *o)
     GW_TRY(maybe_seconds(o, "gwstream.peak_offset_s", &m->peak_offset_s));
     if (!(m->arrival_reach_s > 0))
         return gw_fail(GW_EFORMAT, "%s: metadata gwstream.arrival_reach_s must be more than 0", o->path);
+    m->arrival_sigma_scale = 1;
+    GW_TRY(maybe_number(o, "gwstream.arrival_sigma_scale", 100, &m->arrival_sigma_scale));
+    GW_TRY(maybe_number(o, "gwstream.arrival_sigma_floor_s", 1, &m->arrival_sigma_floor_s));
     return check_input(m, o);
 }
 
@@ -187,30 +230,67 @@ static int match_one(const gw_model *m, const char *path, const gw_spec *s)
     return GW_OK;
 }
 
-int gw_model_match(const gw_model *m, const char *path, const gw_spec *in, int n_in,
-                   int order[GW_MODEL_DETECTORS])
+static int find_stream(const gw_spec *in, int n_in, const char *detector)
+{
+    int i = 0;
+    while (i < n_in && strcmp(in[i].detector, detector) != 0)
+        i++;
+    return i < n_in ? i : -1;
+}
+
+/* The first of the model's pairs that the streams have, or -1. */
+static int find_pair(const gw_model *m, const gw_spec *in, int n_in)
+{
+    for (int k = 0; k < m->n_pairs; k++)
+        if (find_stream(in, n_in, m->pair[k][0]) >= 0 && find_stream(in, n_in, m->pair[k][1]) >= 0)
+            return k;
+    return -1;
+}
+
+/* "H1,V1 or L1,V1" */
+static void list_pairs(const gw_model *m, char *text, size_t n)
+{
+    size_t used = 0;
+    text[0] = '\0';
+    for (int k = 0; k < m->n_pairs && used < n; k++) {
+        int more = snprintf(text + used, n - used, "%s%s,%s", k ? " or " : "", m->pair[k][0], m->pair[k][1]);
+        used += more > 0 ? (size_t)more : 0;
+    }
+}
+
+static int refuse_detectors(const gw_model *m, const char *path, const gw_spec *in, int n_in)
+{
+    char have[256], want[256], missing[32] = "";
+    list_streams(in, n_in, have, sizeof have);
+    list_pairs(m, want, sizeof want);
+    if (find_pair(m, in, n_in) >= 0)
+        return gw_fail(
+            GW_EMISMATCH,
+            "too many detectors: model %s wants %s, the streams are %s: take two of them, one stage "
+            "for each pair",
+            path, want, have);
+    for (int c = GW_MODEL_DETECTORS - 1; m->n_pairs == 1 && c >= 0; c--)
+        if (find_stream(in, n_in, m->detector[c]) < 0)
+            snprintf(missing, sizeof missing, "detector %s is missing: ", m->detector[c]);
+    return gw_fail(GW_EMISMATCH, "%smodel %s wants %s, the streams are %s", missing, path, want, have);
+}
+
+int gw_model_match(gw_model *m, const char *path, const gw_spec *in, int n_in, int order[GW_MODEL_DETECTORS])
 {
     char have[256];
-    list_streams(in, n_in, have, sizeof have);
-    for (int c = 0; c < GW_MODEL_DETECTORS; c++) {
-        order[c] = -1;
-        for (int i = 0; i < n_in; i++) {
-            if (strcmp(in[i].detector, m->detector[c]) != 0)
-                continue;
-            if (order[c] >= 0)
-                return gw_fail(GW_EMISMATCH, "two streams of detector %s: %s", m->detector[c], have);
-            order[c] = i;
+    for (int i = 0; i < n_in; i++)
+        if (in[i].detector[0] && find_stream(in, n_in, in[i].detector) != i) {
+            list_streams(in, n_in, have, sizeof have);
+            return gw_fail(GW_EMISMATCH, "two streams of detector %s: %s", in[i].detector, have);
         }
-    }
-    for (int c = 0; c < GW_MODEL_DETECTORS; c++)
-        if (order[c] < 0)
-            return gw_fail(GW_EMISMATCH, "detector %s is missing: model %s wants %s, the streams are %s",
-                           m->detector[c], path, m->detectors, have);
-    if (n_in != GW_MODEL_DETECTORS)
-        return gw_fail(GW_EMISMATCH, "too many detectors: model %s wants %s, the streams are %s", path,
-                       m->detectors, have);
-    for (int c = 0; c < GW_MODEL_DETECTORS; c++)
+    const int k = find_pair(m, in, n_in);
+    if (k < 0 || n_in != GW_MODEL_DETECTORS)
+        return refuse_detectors(m, path, in, n_in);
+    choose_pair(m, k);
+    for (int c = 0; c < GW_MODEL_DETECTORS; c++) {
+        order[c] = find_stream(in, n_in, m->detector[c]);
         GW_TRY(match_one(m, path, &in[order[c]]));
+    }
     const gw_spec *a = &in[order[0]], *b = &in[order[1]];
     if (a->phase_ns != b->phase_ns)
         return gw_fail(GW_EMISMATCH, "streams %s and %s count their samples from different instants", a->name,

@@ -1,14 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * The checkpoint of what a whitener has learnt: an HDF5 file of PSDs a channel, written each minute and at
- * the end, read once at the start. Used by whiten and whiten_bulk, which fill and read the entries; the file,
- * its thread and its age are here. Keys, the same in both stages:
- *
- *   checkpoint: FILE          the stage's name goes before the extension: psd.hdf5 -> psd-white.H1.hdf5
- *   checkpoint_age: 1h        a file older than this, by GPS time, or later than the data, is not used
- *   checkpoint_replay: false  archived data (GW_FLAG_REPLAY) neither read nor write one unless this is true
- *
- * A file is replaced as a whole (temporary beside it, fsync, rename): whoever is killed leaves the old one or
- * the new one. It fits only the same stream (gw_spec_hash, whatever the block length) and the same settings.
+ * the end, read once at the start. Used by whiten and whiten_bulk, which fill and read the entries; what is
+ * in the file is here. Its name, its age and the thread that writes it are as for all checkpoints
+ * (checkpoint.h, with the keys). It fits only the same stream (gw_spec_hash, whatever the block length) and
+ * the same settings.
  *
  * What comes back is what the segments of the earlier run were, and they count as segments of this run until
  * real ones push them out: whiten keeps its whole sliding set (`rows` spectra a channel), whiten_bulk the one
@@ -23,17 +18,7 @@
 #ifndef GW_PSD_FILE_H
 #define GW_PSD_FILE_H
 
-#include "pipeline/block.h"
-#include "pipeline/config.h"
-
-typedef struct gw_psd_keys {
-    char path[1024]; /* "" = no checkpoint */
-    int64_t age_ns;
-    bool replay;
-} gw_psd_keys;
-
-/* Reads the three keys, and sets their defaults. In configure. */
-int gw_psd_keys_read(gw_psd_keys *k, gw_conf *conf);
+#include "pipeline/stages/checkpoint.h"
 
 typedef struct gw_psd_shape {
     const char *name;     /* of the stage: "white.H1" */
@@ -61,7 +46,7 @@ size_t gw_psd_file_bytes(const gw_psd_shape *s);
 /* In open. Allocates the one buffer, starts the thread and, if the file is there and fits, reads it. A file
  * that is missing, damaged or of another spec is no error: one line says so, and the start is a cold one.
  * GW_ENOMEM, GW_ESYSTEM; GW_EMISSING, GW_EACCESS where the folder could not take a file. */
-int gw_psd_file_new(gw_psd_file **f, const gw_psd_keys *k, const gw_psd_shape *s);
+int gw_psd_file_new(gw_psd_file **f, const gw_checkpoint_keys *k, const gw_psd_shape *s);
 /* Waits for the write under way. */
 void gw_psd_file_destroy(gw_psd_file **f);
 

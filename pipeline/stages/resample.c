@@ -121,7 +121,7 @@ static void append(resample *r, const gw_view *in)
         }
     }
     r->n_held += in->n_samples;
-    gw_marks_add(&r->marks, in->sample0 + in->n_samples, in->dq, in->flags);
+    gw_marks_add(&r->marks, in->sample0 + in->n_samples, in);
 }
 
 /* Forgets input samples that no output to come needs. */
@@ -170,7 +170,7 @@ static int step(void *self, const gw_view *in, gw_out *out)
     if (here) {
         out->n_samples = n;
         out->sample0 = r->next;
-        gw_marks_take(&r->marks, r->next * r->factor, (r->next + n) * r->factor, &out->dq, &out->flags);
+        gw_marks_take(&r->marks, r->next * r->factor, (r->next + n) * r->factor, out);
     } else {
         out->lost = true;
         out->lost_until = r->next + n;

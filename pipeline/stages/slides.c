@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { N = GW_MODEL_DETECTORS, GROUP = 32 };
+enum { N = GW_MODEL_DETECTORS, GROUP = GW_SLIDES_TOGETHER };
 
 typedef struct slide {
     int32_t offset;   /* hops that the second detector is late */
@@ -30,6 +30,7 @@ struct gw_slides {
     uint32_t hop_frames, window_frames, smoothing;
     size_t hop_floats; /* of features, a detector */
     uint32_t n_slides, n_groups, slots;
+    uint32_t running; /* the first so many */
     gw_net *trunk;
     float *trunk_features; /* [N][hop_floats] */
     float **trunk_out;
@@ -147,7 +148,7 @@ static int build(gw_slides *s, const gw_slides_conf *c)
     s->hop_frames = c->hop_frames;
     s->window_frames = m->window_samples / m->hop_samples;
     s->smoothing = m->smoothing_frames;
-    s->n_slides = c->n_slides;
+    s->n_slides = s->running = c->n_slides;
     s->now = INT64_MIN;
     GW_TRY(open_trunk(s, c));
     GW_TRY(lay_out(s, c));
@@ -252,7 +253,7 @@ static int run_group(void *arg, size_t number)
     for (uint32_t i = 0; i < g->n; i++) {
         slide *k = &s->slide[g->first + i];
         const float **features = &g->features[(size_t)i * N];
-        whole[i] = pair(s, k, features);
+        whole[i] = g->first + i < s->running && pair(s, k, features);
         any |= whole[i];
         if (whole[i])
             continue;
@@ -273,6 +274,11 @@ static int run_group(void *arg, size_t number)
         if (whole[i])
             smooth(s, &s->slide[g->first + i], g->logit + (size_t)i * s->hop_frames);
     return GW_OK;
+}
+
+void gw_slides_run(gw_slides *s, uint32_t n)
+{
+    s->running = n < s->n_slides ? n : s->n_slides;
 }
 
 int gw_slides_hop(gw_slides *s, int64_t hop, const float *const x[GW_MODEL_DETECTORS])

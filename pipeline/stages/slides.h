@@ -21,6 +21,8 @@
 
 typedef struct gw_slides gw_slides;
 
+enum { GW_SLIDES_TOGETHER = 32 }; /* are computed together: as many cost as much as one */
+
 typedef struct gw_slides_conf {
     const gw_onnx *onnx; /* needed until _new returns */
     const gw_model *model;
@@ -39,6 +41,9 @@ size_t gw_slides_ring_bytes(const gw_slides *s); /* the rings of features; the n
 /* Hop number `hop` of both detectors, in the network's order, hop_frames * hop_samples whitened samples each.
  * Numbers grow; what was left out is a hole. Work goes over gw_parallel, as bulk. */
 int gw_slides_hop(gw_slides *s, int64_t hop, const float *const x[GW_MODEL_DETECTORS]);
+/* From the next hop on only the first n slides are run; the others are silent, and when they are run again
+ * they are as after a hole. */
+void gw_slides_run(gw_slides *s, uint32_t n);
 /* Of the last hop: the slide's statistic of each of its hop_frames frames; NAN where there is none. */
 const float *gw_slides_statistic(const gw_slides *s, uint32_t slide);
 

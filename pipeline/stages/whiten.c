@@ -278,7 +278,7 @@ static void hand_out(whiten *w, const gw_strand_out *best, gw_out *out)
     }
     out->n_samples = n;
     out->sample0 = best->from - w->half;
-    gw_marks_take(&w->marks, out->sample0, out->sample0 + n, &out->dq, &out->flags);
+    gw_marks_take(&w->marks, out->sample0, out->sample0 + n, out);
 }
 
 static int step(void *self, const gw_view *in, gw_out *out)
@@ -301,7 +301,7 @@ static int step(void *self, const gw_view *in, gw_out *out)
         return lose(w, out, end, GW_GAP_QUALITY);
     if (!w->begun)
         start(w, in);
-    gw_marks_add(&w->marks, end, in->dq, in->flags);
+    gw_marks_add(&w->marks, end, in);
     w->view = in;
     GW_TRY(gw_parallel(GW_SEARCH, w->n_strands, take_strand, w));
     tell(w);

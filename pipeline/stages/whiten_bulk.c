@@ -34,7 +34,7 @@ typedef struct whiten_bulk {
     /* configuration */
     gw_conf *conf;
     gw_whiten_keys keys;
-    gw_psd_keys checkpoint;
+    gw_checkpoint_keys checkpoint;
     gw_rate hop, update; /* hop.num 0: a second, or a block where that is longer */
     int64_t decimate;
     double bins_hz;
@@ -83,7 +83,7 @@ static int configure(void *self, gw_conf *conf)
     GW_TRY(gw_conf_get_span(conf, "update", &w->update));
     GW_TRY(gw_conf_get_int(conf, "decimate", 1, 8, &w->decimate));
     GW_TRY(gw_conf_get_bool(conf, "half", &w->half_precision));
-    return gw_psd_keys_read(&w->checkpoint, conf);
+    return gw_checkpoint_keys_read(&w->checkpoint, conf, 3600 * GW_SECOND_NS);
 }
 
 /* Where a complaint about `key` points to: its value, or the stage. */
@@ -490,7 +490,7 @@ static int do_hop(whiten_bulk *w, int64_t sample0, uint32_t flags, gw_out *out)
     GW_TRY(gw_bank_step(w->bank, &hop));
     out->n_samples = b->hop / b->decimate;
     out->sample0 = (sample0 - w->half) / b->decimate;
-    gw_marks_take(&w->marks, sample0 - w->half, end - w->half, &out->dq, &out->flags);
+    gw_marks_take(&w->marks, sample0 - w->half, end - w->half, out);
     w->under_way = w->on_device;
     if (w->on_device)
         return GW_OK;
@@ -531,7 +531,7 @@ static int step(void *self, const gw_view *in, gw_out *out)
     whiten_bulk *w = self;
     const uint32_t hop = w->shape.design.bulk.hop;
     const int64_t end = in->sample0 + in->n_samples;
-    gw_marks_add(&w->marks, end, in->dq, in->flags);
+    gw_marks_add(&w->marks, end, in);
     if ((in->dq & needed) != needed) {
         let_go(w);
         lose(w, out, end, GW_GAP_QUALITY);

@@ -19,7 +19,7 @@ int gw_whiten_conf_read(gw_whiten_conf *w, gw_conf *conf)
     if (w->drift != 0 && w->drift < 1.1)
         return gw_conf_fail(gw_conf_find(conf, "drift"),
                             "drift: want a ratio of at least 1.1, or 0 for no alarm");
-    return gw_psd_keys_read(&w->checkpoint, conf);
+    return gw_checkpoint_keys_read(&w->checkpoint, conf, 3600 * GW_SECOND_NS);
 }
 
 int gw_whiten_conf_fit(const gw_whiten_conf *w, const gw_spec *in, gw_strand_shape *s)

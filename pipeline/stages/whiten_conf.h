@@ -13,7 +13,7 @@ typedef struct gw_whiten_conf {
     gw_whiten_keys keys; /* that whiten_bulk has too */
     bool follow_first;
     double drift;
-    gw_psd_keys checkpoint;
+    gw_checkpoint_keys checkpoint;
 } gw_whiten_conf;
 
 int gw_whiten_conf_read(gw_whiten_conf *w, gw_conf *conf);

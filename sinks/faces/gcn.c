@@ -6,6 +6,7 @@
 #include "sinks/faces/face.h"
 #include "sinks/faces/json.h"
 
+#include <math.h>
 #include <stdio.h>
 
 static const gw_field fields[] = {
@@ -19,6 +20,7 @@ static const gw_field fields[] = {
     {"id", .type = GW_FIELD_WORDS},
     {"event_name", .type = GW_FIELD_WORDS},
     {"trigger_time", GW_FIELD_TIME, .may_lack = true},
+    {"trigger_time_error", GW_FIELD_NUMBER, .max = 60, .may_lack = true},
     {"far", GW_FIELD_NUMBER, .max = 1e6, .may_lack = true},
     {"additional_info", GW_FIELD_TEXT, .may_lack = true},
     {.path = NULL},
@@ -34,7 +36,10 @@ static const char *type_of(const gw_notice *n)
 static void put_facts(gw_json *t, const gw_event *e)
 {
     char utc[32], facts[512];
-    gw_json_put(t, ",\"trigger_time\":\"%s\",\"far\":", gw_gps_utc(e->gps_ns, utc, sizeof utc));
+    gw_json_put(t, ",\"trigger_time\":\"%s\"", gw_gps_utc(e->gps_ns, utc, sizeof utc));
+    if (isfinite(e->gps_error_s)) /* 1-sigma */
+        gw_json_put(t, ",\"trigger_time_error\":%.6f", e->gps_error_s);
+    gw_json_put(t, ",\"far\":");
     gw_json_number(t, e->noise_rate_hz);
     snprintf(facts, sizeof facts,
              "Detectors %.32s; ranking statistic %.4f; phase %s; network %.48s. No sky localization, no "

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Hears alerts with the clients that astronomers use, gcn-kafka or hop-client (both from the Python registry), and
-prints a line of JSON for each: what follow-up programs have to write themselves.
+"""Hears alerts with the clients that astronomers use, gcn-kafka or hop-client (both from the Python registry), or with
+the plain ones, confluent-kafka or kafka-python, and prints a line of JSON for each as it comes: what follow-up programs
+have to write themselves.
 
-    hear.py gcn|hop BOOTSTRAP TOPIC SECONDS      a broker without login, such as the tests' own
+    hear.py gcn|hop|confluent|kafka BOOTSTRAP TOPIC SECONDS      a broker without login, such as the tests' own
 """
 
 import json
@@ -35,8 +36,32 @@ def hear_hop(bootstrap, topic, seconds):
             yield metadata.key.decode(), message.content
 
 
+def hear_confluent(bootstrap, topic, seconds):
+    from confluent_kafka import Consumer
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": str(uuid.uuid4()), "auto.offset.reset": "earliest",
+                         "topic.metadata.refresh.interval.ms": 500, "log_level": 0})
+    consumer.subscribe([topic])
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        message = consumer.poll(1)
+        if message and not message.error():
+            yield message.key().decode(), json.loads(message.value())
+    consumer.close()
+
+
+def hear_kafka(bootstrap, topic, seconds):
+    from kafka import KafkaConsumer
+    consumer = KafkaConsumer(topic, bootstrap_servers=bootstrap, auto_offset_reset="earliest", api_version=(2, 0, 0),
+                             metadata_max_age_ms=500, consumer_timeout_ms=1000)
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        for message in consumer:
+            yield message.key.decode(), json.loads(message.value)
+    consumer.close()
+
+
 def main():
-    hear = {"gcn": hear_gcn, "hop": hear_hop}[sys.argv[1]]
+    hear = {"gcn": hear_gcn, "hop": hear_hop, "confluent": hear_confluent, "kafka": hear_kafka}[sys.argv[1]]
     for key, content in hear(sys.argv[2], sys.argv[3], float(sys.argv[4])):
         print(json.dumps({"key": key, "content": content}, default=str), flush=True)
 

@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The wall clock is stepped by an hour, forth and back, while a paced graph runs (libfaketime): it neither stands
-still nor races, drops nothing, and records the same samples as a run that knows no clock."""
+still nor races, drops nothing, and records the same samples as a run that knows no clock. And a live search on a host
+whose clock is a minute behind: it says so, and goes on."""
 
 import glob
+import json
 import os
+import pathlib
+import re
 import subprocess
+import sys
 import time
 
-from faults import PROGRAM, check, finish, folder, run, skip
+from faults import MODEL, PROGRAM, check, finish, folder, run, skip
 
 try:
     import h5py
@@ -21,6 +26,24 @@ sources:
 sinks:
   keep: {{kind: record, from: sky, path: "{work}/{name}.hdf5"}}
 """
+SEARCH = """  alerts: {{kind: alerts, from: search, journal: '{work}/j.sqlite', print: none}}
+stages:
+  slow: {{kind: resample, from: sky, rate: 2048Hz}}
+  white: {{kind: whiten, from: slow}}
+  search: {{kind: detect, from: white, model: '{model}'}}
+"""
+LIVE = """
+sources:
+  sky: {{kind: live, listen: "ipc://@gwstream-clock-{pid}", streams: {{
+        H1: {{channels: 1, rate: 2048Hz, samples: float64, unit: strain}},
+        L1: {{channels: 1, rate: 2048Hz, samples: float64, unit: strain}}}}}}
+stages:
+  white: {{kind: whiten, from: sky}}
+  search: {{kind: detect, from: white, model: '{model}'}}
+sinks:
+  alerts: {{kind: alerts, from: search, journal: "{work}/live.sqlite", print: none}}
+"""
+FEED = pathlib.Path(__file__).resolve().parents[1] / "clients" / "feed.py"
 STEPS = [(1.5, 3600), (3, -3600)]  # seconds after the start; against true time
 
 
@@ -35,9 +58,39 @@ def samples(path):
         return {name: f[name][:] for name in ("H1:STRAIN", "L1:STRAIN")}
 
 
-def graph(work, name, pace):
-    write(f"{work}/{name}.yaml", GRAPH.format(work=work, name=name, pace=pace))
+def graph(work, name, pace, more=""):
+    write(f"{work}/{name}.yaml", (GRAPH + more).format(work=work, name=name, pace=pace, model=MODEL))
     return f"{work}/{name}.yaml"
+
+
+def a_minute_behind(work, environment):
+    """Two detectors' noise of now, in real time, to a gwstream whose clock is 60 s slow."""
+    write(f"{work}/live.yaml", LIVE.format(work=work, pid=os.getpid(), model=MODEL))
+    p = subprocess.Popen([PROGRAM, "run", f"{work}/live.yaml"], env=environment, stderr=subprocess.PIPE, text=True)
+    start = int(time.time()) - 315964800 + 18
+    spec = {"rate": [2048, 1], "dtype": "float64", "channels": 1, "block_samples": 128, "unit": "strain"}
+    feeds = [subprocess.Popen([sys.executable, FEED, f"ipc://@gwstream-clock-{os.getpid()}-{k}",
+                               json.dumps(dict(spec, detector=name)), str(start * 2048)], stdin=subprocess.PIPE)
+             for k, name in enumerate(("H1", "L1"))]
+    noise, began = np.random.default_rng(1), time.monotonic()
+    try:
+        for block in range(48):  # 3 s
+            time.sleep(max(0, began + block / 16 - time.monotonic()))
+            for f in feeds:
+                f.stdin.write((noise.standard_normal(128) * 1e-21).tobytes())
+                f.stdin.flush()
+        for f in feeds:
+            f.stdin.close()
+            f.wait(10)
+        _, err = p.communicate(timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        for q in (p, *feeds):
+            q.kill()
+        _, err = p.communicate()
+    said = [line for line in err.splitlines() if "before their time" in line]
+    check(len(said) == 1 and re.search(r"data come (5[5-9]|60|61)\.\d s before", said[0]), f"a live search, the clock a minute behind: "
+          f"{said[0][25:] if said else err[-500:]}")
+    check(p.returncode == 0 and re.search(r"clock_error_s -(5[5-9]|60|61)", err), f"it goes on to its end: exit {p.returncode}, and its gauge")
 
 
 library = glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")
@@ -59,7 +112,7 @@ with folder() as work:
     write(stamp, "+0")
 
     began = time.monotonic()
-    p = subprocess.Popen([PROGRAM, "run", graph(work, "stepped", 1)], env=environment, stderr=subprocess.PIPE, text=True)
+    p = subprocess.Popen([PROGRAM, "run", graph(work, "stepped", 1, SEARCH)], env=environment, stderr=subprocess.PIPE, text=True)
     for after, step in STEPS:
         time.sleep(max(0, began + after - time.monotonic()))
         write(stamp, f"{step:+d}")
@@ -73,8 +126,14 @@ with folder() as work:
           (f": {err[-300:]}" if p.returncode else ""))
     check(4.9 < took < 9, f"5 s of data at real time took {took:.2f} s")
     check("dropped" not in err, "nothing was dropped")
+    said = [line for line in err.splitlines() if "clock was stepped by" in line]
+    check(len(said) == 2 and re.search(r"by \+3(600|599)\.\d+ s;", said[0]) and re.search(r"by -7(200|199)\.\d+ s;", said[1]),
+          f"the alerts sink says each step once: {[line[25:95] for line in said]}")
+    check(re.search(r"clock_error_s -3(600|599)", err), "and its gauge by how much the clock is off")
     if p.returncode == 0:
         want, have = samples(f"{work}/reference.hdf5"), samples(f"{work}/stepped.hdf5")
         same = all(np.array_equal(want[k], have[k], equal_nan=True) for k in want)
         check(same and len(want["H1:STRAIN"]) == 5 * 4096, "the same samples were recorded")
+    write(stamp, "-60")
+    a_minute_behind(work, environment)
 finish()

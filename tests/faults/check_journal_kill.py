@@ -34,7 +34,7 @@ def key(e):
 
 def drain(sub, heard, zmq, wait_ms):
     while sub.poll(wait_ms):
-        topic, text = sub.recv_multipart()
+        topic, text, number = sub.recv_multipart()
         e = json.loads(text)
         assert topic.decode() == "event." + e["phase"]
         heard.append(e)

@@ -32,8 +32,9 @@ sinks:
 
 
 def start(work, name, pace, limit=None):
+    graph = GRAPH.format(work=work, name=name, pace=pace, model=MODEL)
     with open(f"{work}/{name}.yaml", "w") as f:
-        f.write(GRAPH.format(work=work, name=name, pace=pace, model=MODEL))
+        f.write(graph.replace("from: [white, search]", "from: [sky, down, white, search]") if limit else graph)
 
     def prepare():
         if limit:
@@ -70,10 +71,11 @@ with folder() as work:
         check(first == final and first, f"{name}: every event that began has its final phase ({len(first)})")
         check(not db.execute("select 1 from events where published_ns is null").fetchall(), f"{name}: all were published")
 
-    # No file may grow beyond 1 MB: the recording runs out of room, the search goes on without it.
-    p = start(work, "full", 40, limit=1 << 20)
+    # No file may grow beyond 9 MiB (the journal sets 8 aside): the recording runs out of room after some 80 s, the
+    # search goes on without it.
+    p = start(work, "full", 40, limit=9 << 20)
     last, until = 0, time.monotonic() + 20
-    while last < 1400000056e9 and time.monotonic() < until:
+    while last < 1400000106e9 and time.monotonic() < until:
         time.sleep(0.2)
         try:
             last = sqlite3.connect(f"file:{work}/full.sqlite?mode=ro", uri=True).execute(
@@ -93,7 +95,7 @@ with folder() as work:
     db = sqlite3.connect(f"{work}/full.sqlite")
     check(db.execute("pragma integrity_check").fetchone()[0] == "ok", "full disk: the journal is whole")
     last = db.execute("select max(gps_ns) from events where phase = 'final'").fetchone()[0] or 0
-    check(last > 1400000055e9, f"full disk: events after it are journalled (last at GPS {last / 1e9:.1f})")
+    check(last > 1400000105e9, f"full disk: events after it are journalled (last at GPS {last / 1e9:.1f})")
 
     # Asked twice, it leaves at once.
     p = start(work, "twice", 1)

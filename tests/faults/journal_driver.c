@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * A detector in miniature for check_journal_kill.py: sends a fixed sequence of mergers through the alerts
- * sink, from the first on at every start, as a replay does. Says "ready" on stdout once the sink is open.
+ * sink, from the first on at every start, as a replay does. Says "ready" on stdout once the sink is open, and its
+ * gauges at the end.
  *
  *   journal_driver JOURNAL ENDPOINT LINES MERGERS PAUSE_US [MORE YAML KEYS] */
 #include "pipeline/stage.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,9 +20,33 @@ const char *gw_env_name(const gw_env *env)
     return "alerts";
 }
 
+gw_timebase gw_env_timebase(const gw_env *env)
+{
+    (void)env;
+    return (gw_timebase){0};
+}
+
+/* The last value of each, said on stdout at the end. The couriers' threads set some. */
+static struct {
+    pthread_mutex_t lock;
+    int n;
+    char name[16][48];
+    double value[16];
+} gauges = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
 void gw_env_gauge(gw_env *env, const char *name, double value)
 {
-    (void)env, (void)name, (void)value;
+    (void)env;
+    int i = 0;
+    pthread_mutex_lock(&gauges.lock);
+    while (i < gauges.n && strcmp(gauges.name[i], name) != 0)
+        i++;
+    if (i < 16) {
+        snprintf(gauges.name[i], sizeof gauges.name[i], "%s", name);
+        gauges.value[i] = value;
+        gauges.n += i == gauges.n;
+    }
+    pthread_mutex_unlock(&gauges.lock);
 }
 
 static int tell(void *self, int64_t merger, useconds_t pause_us)
@@ -68,6 +94,8 @@ static int run(void *self, char **argv)
     if (err == 0)
         err = gw_kind_alerts.drain(self, NULL);
     gw_kind_alerts.close(self);
+    for (int i = 0; i < gauges.n; i++)
+        printf("gauge %s %g\n", gauges.name[i], gauges.value[i]);
     gw_conf_free(&file);
     return err;
 }

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`gwstream alerts` against Python's sqlite3, csv and json: the same journal, read past all our code.
+"""`gwstream alerts` against Python's sqlite3, csv and json, and numpy's quantiles: the same journal, read past all our
+code. And its orders, where no run holds the journal (beside one: check_listen.py).
 
 usage: check_alerts_command.py GWSTREAM JOURNAL_DRIVER
 """
@@ -13,6 +14,9 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
+
+import numpy
 
 MERGERS = 40
 failures = 0
@@ -103,8 +107,8 @@ def main():
     rc, out, err = alerts("efficiency", "--since", "1400000220")
     check(rc == 0 and out.splitlines()[-1].split()[:3] == ["all", "3", "3"], "efficiency --since")
     refused(2, "--limit belongs to", "efficiency", "--limit", "3")
-    refused(2, "belong to 'alerts list'", "show", "G0000000000000007", "--limit", "3")
-    refused(2, "belong to 'alerts list'", "show", "G0000000000000007", "--since", "1400000000")
+    refused(2, "belongs to 'alerts list'", "show", "G0000000000000007", "--limit", "3")
+    refused(2, "belongs to 'alerts list'", "show", "G0000000000000007", "--since", "1400000000")
 
     # the journal is never what an export writes over
     with open(journal, "rb") as f:
@@ -141,11 +145,78 @@ def main():
     refused(2, "wants a value", "--limit")
     refused(2, "whole number", "--limit", "0")
     refused(2, "GPS seconds", "--since", "yesterday")
-    refused(2, "belong to", "list", "--csv")
+    refused(2, "--csv belongs to 'alerts export'", "list", "--csv")
     refused(2, "No such file", "list", cwd="/")
     refused(2, "not an SQLite file", "--journal", "all.jsonl")
     rc, out, err = alerts("--help")
     check(rc == 0 and "efficiency" in out and not err, "--help")
+
+    # figures against numpy's
+    rc, out, err = alerts("stats", "--json")
+    s = json.loads(out)
+    first = [r for r in rows if r["phase"] == "first"]
+    last = {r["id"]: r for r in rows}
+
+    def same_spread(got, values):
+        want = numpy.quantile(numpy.array(values) / 1e9, [0.5, 0.9, 0.95, 0.99, 1])
+        return got["n"] == len(values) and numpy.allclose([got[k] for k in ("median_s", "p90_s", "p95_s", "p99_s", "max_s")],
+                                                          want, rtol=0, atol=1e-6)
+
+    def wall(r, t):
+        return r["anchor_wall_ns"] + t - r["anchor_data_ns"]
+    check(rc == 0 and same_spread(s["latency"]["signal"], [r["due_ns"] - last[r["id"]]["gps_ns"] for r in first])
+          and same_spread(s["latency"]["data"], [r["ingest_ns"] - wall(r, r["due_ns"]) for r in first])
+          and same_spread(s["latency"]["pipeline"], [r["committed_ns"] - r["ingest_ns"] for r in first])
+          and same_spread(s["latency"]["local"], [r["published_ns"] - wall(r, last[r["id"]]["gps_ns"]) for r in first]),
+          "stats --json: numpy's quantiles of the same times")
+    check(s["phases"] == {"first": 40, "update": 80, "final": 40, "retracted": 0} and s["events"] == s["timed"] == 40
+          and s["noise_rate"]["1/month to 1/d"] == 40 and s["brokers"] == [], "stats --json: how many of what")
+    rc, out, err = alerts("stats", "--since", "1400000220")
+    check(rc == 0 and out.startswith("events      3: 0 above") and "data      last sample -> seen" in out, "stats --since")
+    rc, out, err = alerts("stats", "--since", "1500000000")
+    check(rc == 0 and "no events at or after that time" in out, "stats of nothing")
+
+    # orders where no run holds the journal
+    rc, out, err = alerts("retract", "G0000000000000005", "--reason", 'a "hardware" injection')
+    check(rc == 0 and "retracted in the journal; the next run tells it" in out, f"retract: {out.strip()}")
+    rc, out, err = alerts("show", "G0000000000000005")
+    check("retracted" in out and 'because     a \\"hardware\\" injection' in out and "not yet" in out, "show says why")
+    rc, out, err = alerts("export", "-n", "50")
+    e = json.loads(out.splitlines()[-1])
+    check(e["phase"] == "retracted" and e["reason"] == 'a "hardware" injection' and e["id"] == "G0000000000000005",
+          "export has it with its reason")
+    refused(2, "has been retracted already, at 20", "retract", "G0000000000000005", "--reason", "again")
+    refused(2, "no event", "retract", "G9", "--reason", "x")
+    refused(2, "begins more than one id", "retract", "G00", "--reason", "x")
+    refused(2, "wants --reason", "retract", "G0000000000000006")
+    refused(2, "wants an event's id", "retract", "--reason", "x")
+    refused(2, "say it in 1 to 200", "retract", "G0000000000000006", "--reason", "")
+    refused(2, "no plain text", "retract", "G0000000000000006", "--reason", "two\tcolumns")
+    refused(2, "no broker has ever been served", "resend", "--refused")
+    refused(2, "wants an event's id, --since GPS or --refused", "resend", "--broker", "gcn")
+    refused(2, "not both", "export", "--brokers", "--injections")
+    refused(2, "--reason belongs to 'alerts retract'", "resend", "G0000000000000006", "--reason", "x")
+
+    subprocess.run([driver, journal, "none", "none", "0", "0"], check=True, stdout=subprocess.DEVNULL)
+    with sqlite3.connect(journal) as db:
+        told = list(db.execute("SELECT id, phase, recovered, published_ns IS NOT NULL FROM events WHERE run = 1 AND number > 160"))
+        runs = db.execute("SELECT count(*) FROM runs").fetchone()[0]
+    db.close()
+    check(told == [("G0000000000000005", "retracted", 1, 1)] and runs == 2, f"the next run tells it {told}, and is number {runs}")
+
+    # beside a run: what it still says of a withdrawn event is not told
+    beside = work + "/beside.sqlite"
+    search = subprocess.Popen([driver, beside, "none", "none", "1", "1100000"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for _ in range(100):
+        if alerts("list", "--json", "--journal", beside)[1]:
+            break
+        time.sleep(0.1)
+    rc, out, err = alerts("retract", "G0", "--reason", "too early", "--journal", beside)
+    search.wait()
+    rc, out, err = alerts("export", "--journal", beside)
+    told = [json.loads(t)["phase"] for t in out.splitlines()]
+    check(told[-1] == "retracted" and "final" not in told, f"what follows a retraction is not told: {told}")
+    os.unlink(beside)
 
     left = sorted(os.listdir(work))
     check(left == ["all.jsonl", "gwstream.sqlite"], f"reading leaves nothing behind: {left}")

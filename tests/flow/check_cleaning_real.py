@@ -167,6 +167,8 @@ with flow.folder() as work:
     named = cleaned.get("cleaning", {})
     check("cleaning" not in told and all(f"lines-{d}:{sha256[d][:16]}:" in named.get(d, "") for d in FILES),
           f"the cleaned branch names its networks ({named})")
+    check("networks" not in told and cleaned.get("networks") == {d: sha256[d][:16] for d in FILES},
+          f"and those in use ({cleaned.get('networks')})")
     check(events[0]["phase"] == "first" and events[0]["stream"] == "search", "the raw branch spoke first")
     without, ours, ideal = rank_after(raw), rank_after(clean), rank_after(exact)
     check(ours >= without - 0.3 and cleaned["statistic"] >= told["statistic"] - 0.3,

@@ -83,6 +83,8 @@ def clean(work, couplings, gate="{}", block="1/16s", status=0):
                 first = 0 if "ASDR" in name else int(np.argmax(np.isfinite(d)))  # a hole as long as the delay
                 t = d.attrs["x0"] - START + np.arange(len(d)) * d.attrs["dx"]
                 x[name[len("H1:STRAIN_"):]] = t[first:], d[first:]
+        rows = f["gwstream/clean.H1/dq"][()]
+        x["networks"] = rows["sample0"] / RATE - START, rows["networks"]
     return x, err
 
 
@@ -173,6 +175,11 @@ with folder() as work:
     check(verdict["verdict"] == "kept" and verdict["sha256"] == sha, f"a better canary is promoted and {verdict['verdict']} ({verdict['canary']:.3f} against {verdict['production']:.3f})")
     change = when(x["MODEL-mains"])
     check(len(change) == 1 and change[0][1] == int(sha[:13], 16), f"the model's number changes, at {change[0][0] if change else None} s")
+    t, used = x["networks"]
+    before = int(hashlib.sha256(open(f"{work}/0.5.onnx", "rb").read()).hexdigest()[:16], 16)
+    at = [t[i] for i in range(1, len(used)) if used[i] != used[i - 1]]
+    check(set(used[used != 0]) == {before, int(sha[:16], 16)} and len(at) <= 2 and change and abs(at[-1] - change[0][0]) < 1.2,
+          f"the cleaned stream names the network that cleaned it: another from {at[-1] if at else None} s on")
     left = x["ASDR-mains"][1]
     check(np.nanmedian(left[60:]) < 0.5 * np.nanmedian(left[10:20]), f"the ratio falls from {np.nanmedian(left[10:20]):.3f} to {np.nanmedian(left[60:]):.3f}")
     check(np.all(np.diff(x["CLEANED"][0]) > 0) and len(x["CLEANED"][1]) == len(plain["CLEANED"][1]) and np.isfinite(x["CLEANED"][1]).all(), "no sample is lost")
@@ -186,6 +193,19 @@ with folder() as work:
     check(verdict["verdict"] == "rolled back" and len(when(x["MODEL-mains"])) == 2, f"a canary that turns worse is {verdict['verdict']}")
     rise = steps((x["NOISE"][0], x["NOISE"][1]))
     check(rise < 1e-3, f"no step: {rise:.1e} sigma")
+
+    # cleaned strain recorded beside the raw: ranking takes the raw, and what cleaning made for no witness
+    sky(f"{work}/sky.hdf5")
+    with open(f"{work}/graph.yaml", "w") as f:
+        f.write(GRAPH.format(sky=f"{work}/sky.hdf5", out=f"{work}/both.hdf5", block="1/16s", gate="{start: in}",
+                             couplings=f"{{name: mains, model: {work}/0.9.onnx}}").replace("from: clean,", "from: [sky, aux, clean],"))
+    code, _, err = run("run", "--quiet", f"{work}/graph.yaml")
+    check(code == 0, f"raw and cleaned strain in one recording {err}")
+    code, _, err = run("witness", "rank", "--quiet", "--strain", "H1:STRAIN", "--bands", "59-61", "--json", f"{work}/rank.json", f"{work}/both.hdf5")
+    check(code == 0, f"it can be ranked {err}")
+    verdict = {c["channel"]: c["verdict"] for c in json.load(open(f"{work}/rank.json"))["channels"]} if code == 0 else {}
+    check(verdict.get("H1:MAINS") == "chosen" and verdict.get("H1:STRAIN_NOISE") == "listed" and verdict.get("H1:STRAIN_CLEANED") == "listed",
+          f"and what was subtracted is no witness: {verdict}")
 
     # what cannot be a canary
     sky(f"{work}/sky.hdf5")

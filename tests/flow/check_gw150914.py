@@ -15,6 +15,7 @@ from flow import DATA, MODEL, check, finish, folder, replay, skip
 ARRIVAL = 1126259462.4395
 # That is the middle of the template's buffer (16 s); the template's own peak, the coalescence, lies before it.
 PEAK_BEFORE_MIDDLE = 16 - 15.98413
+L1_EARLIER = 0.0069  # published: Abbott et al. 2016, PRL 116 061102
 
 PAIR_4K = [DATA / "strain-4k" / n for n in ("H-H1_LOSC_4_V2-1126259446-32.hdf5", "L-L1_LOSC_4_V2-1126259446-32.hdf5")]
 PAIR_16K = [DATA / "strain-16k" / n
@@ -57,6 +58,13 @@ with folder() as work:
               f"{name}: at GPS {final['gps']:.4f}, {1e3 * (final['gps'] - ARRIVAL):+.1f} ms from the matched filter")
         error_ms = 1e3 * (final["gps"] - (ARRIVAL - PEAK_BEFORE_MIDDLE))
         check(abs(error_ms) <= 10, f"{name}: {error_ms:+.1f} ms from the peak of the matched template")
+        peaks = {"H1": ARRIVAL - PEAK_BEFORE_MIDDLE, "L1": ARRIVAL - PEAK_BEFORE_MIDDLE - L1_EARLIER}
+        for d, a in final["arrivals"].items():
+            error_ms, sigma_ms = 1e3 * (float(a["gps"]) - peaks[d]), 1e3 * a["sigma_s"]
+            check(0.3 < sigma_ms < 8 and abs(error_ms) < 2 * sigma_ms,
+                  f"{name}: arrival at {d} {error_ms:+.1f} ms from there, stated +-{sigma_ms:.1f} ms")
+        check(set(final["arrivals"]) == {"H1", "L1"} and abs(final["gps_error_s"] - final["arrivals"]["H1"]["sigma_s"]) < 2e-6,
+              f"{name}: the event's time is that of H1, where the signal came later, +-{1e3 * final['gps_error_s']:.1f} ms")
         check(final["statistic"] > alert and final["alert"], f"{name}: statistic {final['statistic']:.2f} above 1/day ({alert})")
         check(not final["injection"], f"{name}: not marked as an injection")
         with h5py.File(statistic) as f:

@@ -189,10 +189,11 @@ class Attempt:
                 f"{keys}}}]")
         self.began = time.monotonic()
         self.process = subprocess.Popen([DRIVER, f"{work}/{name}.sqlite", f"ipc://{work}/{name}", "none", "3", str(pause_us), yaml],
-                                        stdout=subprocess.DEVNULL, stderr=open(self.log, "w"))
+                                        stdout=subprocess.PIPE, stderr=open(self.log, "w"), text=True)
 
     def end(self):
-        self.status = self.process.wait(30)
+        self.told = self.process.communicate(timeout=30)[0]
+        self.status = self.process.returncode
         self.said = open(self.log).read()
         return self
 
@@ -210,6 +211,8 @@ def refused(a, gate, words, what):
     lines = [x for x in a.said.splitlines() if " warn " in x and words in x]
     check(a.status == 0 and len(lines) == 1 and gate.logins == 0 and "12 messages not acknowledged" in a.said,
           f"{what}: one line: {lines[0][25:200] if lines else a.said}")
+    troubles = [float(x.split()[2]) for x in a.told.splitlines() if x.startswith("gauge broker_troubles ")]
+    check(troubles and troubles[0] > 0, f"{what}: {troubles[0] if troubles else 'no'} troubles counted")
     check(PASSWORD not in a.said, f"{what}: no secret in the log")
 
 

@@ -39,7 +39,7 @@ def show():
                   "stream      yes: frames of 64 samples, look-ahead 0", "gwstream.sample_rate", "2048"):
         check(words in text, f"show: says '{words}'")
     weights = int(re.search(r"weights +(\d+)", text).group(1))
-    check(weights == 213427, f"show: {weights} weights (those that both detectors share are in the file twice)")
+    check(weights == 233427, f"show: {weights} weights (those that both detectors share are in the file twice)")
     sees = int(re.search(r"one value, sees (\d+) samples of 3072", text).group(1))
     check(sees == 1832 + 15 * 64, f"show: the logit sees {sees} samples, as training/network.py has it")
     plain = ok("show --nodes", "show", MODEL, "--nodes")

@@ -30,6 +30,12 @@ const char *gw_env_name(const gw_env *env)
     return "alerts";
 }
 
+gw_timebase gw_env_timebase(const gw_env *env)
+{
+    (void)env;
+    return (gw_timebase){0};
+}
+
 void gw_env_gauge(gw_env *env, const char *name, double value)
 {
     (void)env, (void)name, (void)value;
@@ -148,7 +154,7 @@ static void unsubscribe(void *s)
     zmq_ctx_term(zmq);
 }
 
-/* Two frames, or false when nothing comes. */
+/* Topic and text, or false when nothing comes; the third frame counts the messages. */
 static bool hear(void *s, char *topic, char *json)
 {
     int n = zmq_recv(s, topic, 31, 0), more = 0;
@@ -161,6 +167,11 @@ static bool hear(void *s, char *topic, char *json)
     n = zmq_recv(s, json, GW_JOURNAL_JSON_BYTES - 1, 0);
     assert_true(n > 0);
     json[n] = '\0';
+    char number[24] = "";
+    zmq_getsockopt(s, ZMQ_RCVMORE, &more, &size);
+    assert_int_equal(more, 1);
+    assert_true(zmq_recv(s, number, sizeof number - 1, 0) > 0);
+    assert_true(strtol(number, NULL, 10) > 0);
     zmq_getsockopt(s, ZMQ_RCVMORE, &more, &size);
     assert_int_equal(more, 0);
     return true;

@@ -241,6 +241,43 @@ static void test_end_and_gap(void **state)
     gw_candidate_destroy(&c);
 }
 
+/* Withdrawn once, only what is final and near, and then silent as long as it would have counted. */
+static void test_withdrawal(void **state)
+{
+    (void)state;
+    const int64_t within = 4 * GW_SECOND_NS;
+    float logit[800];
+    quiet(logit, 800);
+    plateau(logit, 100, 4, 4);
+    plateau(logit, 250, 4, 6); /* louder, within the refractory time */
+    plateau(logit, 400, 4, 4); /* after it */
+    for (int withdrawn = 0; withdrawn < 2; withdrawn++) {
+        const gw_candidate_conf conf = usual();
+        gw_candidate *c;
+        gw_verdict v;
+        said s = {0};
+        assert_int_equal(gw_candidate_new(&c, &conf), GW_OK);
+        assert_int_equal(gw_candidate_withdraw(c, frame_end_ns(0), within, &v), 0); /* nothing there */
+        feed(c, logit, 0, 103, &s);
+        const int64_t gps_ns = s.v[0].gps_ns;
+        assert_int_equal(s.n, 1);
+        assert_int_equal(gw_candidate_withdraw(c, gps_ns + 1, within, &v), 0); /* still open */
+        assert_int_equal(gw_candidate_gap(c, &v), 1);
+        assert_int_equal(gw_candidate_withdraw(c, gps_ns + within + 1, within, &v), 0); /* too late */
+        assert_int_equal(gw_candidate_withdraw(c, gps_ns - 1500000001, within, &v), 0); /* long before */
+        if (withdrawn) {
+            assert_int_equal(gw_candidate_withdraw(c, gps_ns + within, within, &v), 1);
+            assert_true(v.phase == GW_PHASE_RETRACTED && v.gps_ns == gps_ns && v.statistic == 4);
+            assert_int_equal(gw_candidate_withdraw(c, gps_ns, within, &v), 0);
+        }
+        s.n = 0;
+        feed(c, logit, 103, 800, &s);
+        assert_int_equal(s.v[0].phase, withdrawn ? GW_PHASE_FIRST : GW_PHASE_UPDATE);
+        assert_in_range(s.at[0], withdrawn ? 400 : 250, withdrawn ? 404 : 254);
+        gw_candidate_destroy(&c);
+    }
+}
+
 /* ---- arrival times ---- */
 
 typedef struct bump {
@@ -273,6 +310,8 @@ static void run_bumps(const bump *b, int n, said *s)
     gw_candidate_conf conf = usual();
     conf.arrival_samples = HOP / COLUMNS;
     conf.arrival_offset_s = -0.015;
+    conf.arrival_sigma_scale = 0.5;
+    conf.arrival_sigma_floor_s = 0.001;
     gw_candidate *c;
     assert_int_equal(gw_candidate_new(&c, &conf), GW_OK);
     for (int64_t i = 0; i < 200; i++) {
@@ -323,6 +362,41 @@ static void test_arrival_times(void **state)
     assert_true(error_ms(&s.v[s.n - 1], 2.9) < 4);
 }
 
+/* A Gaussian's mean and width, each detector its own; the floor in quadrature, the scale as a factor. */
+static void test_arrival_errors(void **state)
+{
+    (void)state;
+    const bump b[] = {{0, 2.9031, 12}, {1, 2.9024, 12}};
+    said s = {0};
+    run_bumps(b, 2, &s);
+    const gw_verdict *v = &s.v[s.n - 1];
+    assert_int_equal(v->phase, GW_PHASE_FINAL);
+    for (int d = 0; d < 2; d++) {
+        const double ms = (double)(v->arrival_ns[d] - INT64_C(1126259446000000000)) / 1e6;
+        assert_true(fabs(ms - (b[d].s - 0.015) * 1e3) < 0.1);
+        assert_true(fabs(v->arrival_error_s[d] - sqrt(0.25 * 0.005 * 0.005 + 1e-6)) < 0.0002);
+    }
+    assert_true(v->gps_ns == v->arrival_ns[0] && v->gps_error_s == v->arrival_error_s[0]);
+}
+
+/* An error says so where the scores do not know, or not yet. */
+static void test_arrival_unknown(void **state)
+{
+    (void)state;
+    const bump three[] = {{0, 2.55, 12}, {1, 2.55, 12},   {0, 2.75, 12},
+                          {1, 2.75, 12}, {0, 2.95, 12.1}, {1, 2.95, 12.1}};
+    said s = {0};
+    run_bumps(three, 6, &s); /* a little more than a third of the weight is where the mean is */
+    const gw_verdict *v = &s.v[s.n - 1];
+    assert_true(error_ms(v, 2.95) < 0.5);
+    assert_in_range(v->gps_error_s * 1e3, 80, 140);     /* half the rms of 0, 200 and 400 ms */
+    const bump late[] = {{0, 3.15, 12}, {1, 3.15, 12}}; /* 6 ms before the end of the peak's frame */
+    s.n = 0;
+    run_bumps(late, 2, &s);
+    v = &s.v[s.n - 1];
+    assert_true(error_ms(v, 3.15) < 4 && v->gps_error_s > 0.0234 && v->gps_error_s < 0.024); /* 3 columns */
+}
+
 /* What `first` could not know yet comes with an update: the bump lies after the first crossing. */
 static void test_arrival_moves(void **state)
 {
@@ -360,6 +434,7 @@ static void test_scores_without_numbers(void **state)
     const gw_frame f = {.index = origin + 60, .logit = 0, .arrival = score, .arrival_stride = COLUMNS};
     assert_int_equal(gw_candidate_frame(c, &f, &statistic, &v), 1); /* a NAN does not stay in the box */
     assert_true(statistic == 10 && v.gps_ns == frame_end_ns(60) - 100000000);
+    assert_true(isnan(v.gps_error_s) && isnan(v.arrival_error_s[0]) && v.arrival_ns[1] == GW_NOT_KNOWN_NS);
     gw_candidate_destroy(&c);
 }
 
@@ -395,8 +470,9 @@ static void test_quality_and_injection(void **state)
 static void test_bad_configurations(void **state)
 {
     (void)state;
-    gw_candidate_conf bad[8];
-    for (int i = 0; i < 8; i++)
+    enum { N = 10 };
+    gw_candidate_conf bad[N];
+    for (int i = 0; i < N; i++)
         bad[i] = usual();
     bad[0].window_samples = 100;
     bad[1].smoothing_frames = 0;
@@ -406,7 +482,9 @@ static void test_bad_configurations(void **state)
     bad[5].refractory_s = -1;
     bad[6].reach_s = 0;
     bad[7].hop_samples = 0;
-    for (int i = 0; i < 8; i++) {
+    bad[8].arrival_sigma_scale = -1;
+    bad[9].arrival_sigma_floor_s = NAN;
+    for (int i = 0; i < N; i++) {
         gw_candidate *c = NULL;
         assert_int_equal(gw_candidate_new(&c, &bad[i]), GW_ERANGE);
         assert_null(c);
@@ -482,7 +560,10 @@ int main(void)
         cmocka_unit_test(test_plateau),
         cmocka_unit_test(test_two_peaks),
         cmocka_unit_test(test_end_and_gap),
+        cmocka_unit_test(test_withdrawal),
         cmocka_unit_test(test_arrival_times),
+        cmocka_unit_test(test_arrival_errors),
+        cmocka_unit_test(test_arrival_unknown),
         cmocka_unit_test(test_arrival_moves),
         cmocka_unit_test(test_scores_without_numbers),
         cmocka_unit_test(test_quality_and_injection),

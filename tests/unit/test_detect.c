@@ -5,6 +5,7 @@
 #include "kernels/nn/net.h"
 #include "pipeline/stage.h"
 #include "pipeline/stages/card.h"
+#include "pipeline/stages/detail.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -34,6 +35,8 @@ static const char *meta[][2] = {
     {"gwstream.smoothing_frames", "2"},
     {"gwstream.whitening", "v1 test"},
     {"gwstream.arrival_offset_s", "-0.010"},
+    {"gwstream.arrival_sigma_scale", "0.5"},
+    {"gwstream.arrival_sigma_floor_s", "0.003"},
 };
 enum { N_META = sizeof meta / sizeof meta[0] };
 
@@ -138,6 +141,12 @@ struct gw_env {
     int n;
     gw_event event[MAX_EVENTS];
     int64_t reached_ns;
+    /* What was said of it, neighbours of one kind joined. */
+    int n_stretches;
+    struct {
+        int64_t until_ns;
+        bool searched;
+    } stretch[MAX_EVENTS];
 };
 
 const char *gw_env_name(const gw_env *env)
@@ -159,10 +168,14 @@ int gw_env_emit(gw_env *env, const gw_event *e)
     return GW_OK;
 }
 
-int gw_env_reached(gw_env *env, int64_t told_ns)
+int gw_env_reached(gw_env *env, int64_t told_ns, bool searched)
 {
     assert_true(told_ns > env->reached_ns);
     env->reached_ns = told_ns;
+    if (env->n_stretches == 0 || env->stretch[env->n_stretches - 1].searched != searched)
+        env->stretch[env->n_stretches++].searched = searched;
+    assert_true(env->n_stretches < MAX_EVENTS);
+    env->stretch[env->n_stretches - 1].until_ns = told_ns;
     return GW_OK;
 }
 
@@ -231,7 +244,9 @@ typedef struct run {
     float *data[2]; /* [FRAMES * HOP]: L1, H1 */
     uint64_t dq[FRAMES];
     uint32_t flags[FRAMES];
-    int gap_before[2];                      /* frames before which gap() is called */
+    int gap_before[2];     /* frames before which gap() is called */
+    int bad_port[2];       /* ... for bad data of this port; -1: for a hole of another kind */
+    int64_t bad_sample[2]; /* ... from here, in the frame */
     float logit[FRAMES], statistic[FRAMES]; /* NAN: not there */
     gw_gap_reason reason[FRAMES];
 } run;
@@ -285,7 +300,7 @@ static run *new_run(void)
         r->dq[i] = GW_DQ_ALL;
         r->logit[i] = r->statistic[i] = NAN;
     }
-    r->gap_before[0] = r->gap_before[1] = -1;
+    r->gap_before[0] = r->gap_before[1] = r->bad_port[0] = r->bad_port[1] = -1;
     usual_streams();
     return r;
 }
@@ -318,8 +333,12 @@ static void do_run(run *r, int frames)
     for (int i = 0; i + frames <= FRAMES; i += frames) {
         for (int g = 0; g < 2; g++)
             if (i == r->gap_before[g]) {
-                const gw_hole hole = {.sample0 = (frame0 + i) * HOP, .samples = 1};
-                assert_int_equal(gw_kind_detect.gap(r->self, -1, &hole), GW_OK);
+                const bool bad = r->bad_port[g] >= 0;
+                const gw_hole hole = {.sample0 = (frame0 + i) * HOP + r->bad_sample[g],
+                                      .samples = 1,
+                                      .reason = bad ? GW_GAP_QUALITY : GW_GAP_ABSENT,
+                                      .dq = bad ? GW_DQ_ALL & ~(uint64_t)GW_DQ_CBC_CAT1 : GW_DQ_ALL};
+                assert_int_equal(gw_kind_detect.gap(r->self, bad ? r->bad_port[g] : 0, &hole), GW_OK);
             }
         gw_view in[2];
         for (int d = 0; d < 2; d++) {
@@ -389,6 +408,10 @@ static void test_event(void **state)
     /* The centre of column 402 of 128 Hz, at L1, less 10 ms. */
     assert_in_range(first->gps_ns, INT64_C(1126259449134000000), INT64_C(1126259449135000000));
     assert_true(final->gps_ns == first->gps_ns);
+    assert_true(fabs(final->gps_error_s - 0.003) < 1e-4); /* one column holds all: the floor */
+    assert_non_null(
+        strstr(final->detail, ",\"arrivals\":{\"H1\":{\"gps\":\"1126259449.126719\",\"sigma_s\":0.0030"));
+    assert_non_null(strstr(final->detail, "\"L1\":{\"gps\":\"1126259449.134531\",\"sigma_s\":0.0030"));
     assert_true(final->statistic == 6 && final->alert && final->injection);
     assert_true(final->noise_rate_hz == 1 / 86400.0 && final->background_s == 86400);
     assert_true(final->dq == GW_DQ_ALL);
@@ -524,6 +547,151 @@ static void test_quality(void **state)
     free_run(r);
 }
 
+/* The members of an event's detail one by one; what does not fit leaves an object behind that is whole. */
+static void test_detail(void **state)
+{
+    (void)state;
+    gw_detail text;
+    gw_spec in[2] = {stream("L1"), stream("H1")};
+    const gw_model model = {.detector = {"H1", "L1"}};
+    const uint64_t networks[2][2] = {{0, 0}, {0, 0xabc}};
+    gw_verdict v = {.arrival_ns = {GW_NOT_KNOWN_NS, 5}};
+    gw_detail_begin(text, 1.5, 4, in, 2);
+    gw_detail_add_arrivals(text, &model, &v);
+    gw_detail_add_networks(text, &model, networks[0]);
+    assert_string_equal(text, "{\"thresholds\":{\"candidate\":1.5,\"alert\":4}}");
+    snprintf(in[1].cleaning, sizeof in[1].cleaning, "mains\":x");
+    v = (gw_verdict){.arrival_ns = {1999999600, 2000000000}, .arrival_error_s = {0.002, 0.5}};
+    gw_detail_begin(text, 1.5, 4, in, 2);
+    gw_detail_add_arrivals(text, &model, &v);
+    gw_detail_add_networks(text, &model, networks[1]);
+    gw_detail_add_reason(text, "H1", GW_DQ_DATA, 3960000000, 2000000000);
+    static const char want[] =
+        "{\"thresholds\":{\"candidate\":1.5,\"alert\":4},\"cleaning\":{\"H1\":\"mains?:x\"},"
+        "\"arrivals\":{\"H1\":{\"gps\":\"2.000000\",\"sigma_s\":0.002000},"
+        "\"L1\":{\"gps\":\"2.000000\",\"sigma_s\":0.500000}},\"networks\":{\"L1\":\"0000000000000abc\"},"
+        "\"reason\":\"data quality: DATA of H1 not good from about GPS 4.0, 2.0 s after the event\"}";
+    assert_string_equal(text, want);
+    for (int i = 0; i < 40; i++)
+        gw_detail_add_arrivals(text, &model, &v);
+    assert_in_range(strlen(text), sizeof text - 120, sizeof text - 1);
+    assert_string_equal(text + strlen(text) - 3, "}}}");
+}
+
+/* Withdrawn where the data turn bad soon after, once, with the reason; not for a hole of another kind, not
+ * later. Which of two detectors is named does not depend on which the stage hears of first. */
+static void test_retraction(void **state)
+{
+    (void)state;
+    static const struct {
+        int gap[2], port[2];
+        int64_t sample[2];
+        const char *reason; /* NULL: none */
+    } given[] = {
+        {{150, -1}, {0, -1}, {5}, "CBC_CAT1 of L1 not good from about GPS 1126259450.7, 1.6 s after"},
+        {{150, -1}, {-1, -1}, {5}, NULL},
+        {{350, -1}, {0, -1}, {0}, "CBC_CAT1 of L1 not good from about GPS 1126259456.9, 7.8 s after"},
+        {{360, -1}, {0, -1}, {0}, NULL}, /* more than 8 s */
+        {{150, 150}, {0, 1}, {5, 5}, "CBC_CAT1 of H1 not good from about GPS 1126259450.7"},
+        {{150, 150}, {1, 0}, {5, 5}, "CBC_CAT1 of H1 not good from about GPS 1126259450.7"},
+        {{150, 150}, {0, 1}, {5, 6}, "CBC_CAT1 of L1 not good from about GPS 1126259450.7"},
+        {{150, 150}, {1, 0}, {6, 5}, "CBC_CAT1 of L1 not good from about GPS 1126259450.7"},
+        {{150, 200}, {0, 1}, {0, 0}, "CBC_CAT1 of L1 not good from about GPS 1126259450.7"}, /* once */
+        {{102, -1},
+         {0, -1},
+         {0},
+         "CBC_CAT1 of L1 not good from about GPS 1126259449.2"}, /* while it is open */
+    };
+    for (size_t g = 0; g < sizeof given / sizeof *given; g++) {
+        run *r = new_run();
+        put_signal(r, 100, 6, 100 * 4 + 1);
+        for (int i = 0; i < 2; i++) {
+            r->gap_before[i] = given[g].gap[i];
+            r->bad_port[i] = given[g].port[i];
+            r->bad_sample[i] = given[g].sample[i];
+        }
+        do_run(r, 1);
+        assert_int_equal(r->env.n, given[g].reason ? 3 : 2);
+        const gw_event *final = &r->env.event[1], *e = &r->env.event[2];
+        assert_int_equal(final->phase, GW_PHASE_FINAL);
+        assert_null(strstr(final->detail, "reason"));
+        if (given[g].reason) {
+            assert_int_equal(e->phase, GW_PHASE_RETRACTED);
+            assert_string_equal(e->id, final->id);
+            assert_true(e->gps_ns == final->gps_ns && e->told_ns > final->told_ns);
+            if (!strstr(e->detail, given[g].reason))
+                fail_msg("%zu: %s", g, e->detail);
+        }
+        free_run(r);
+    }
+    for (int hop = 1; hop <= 4; hop *= 4) { /* the same by bits that a block carries */
+        run *r = new_run();
+        put_signal(r, 100, 6, 100 * 4 + 1);
+        for (int i = 160; i < 200; i++)
+            r->dq[i] = 0;
+        do_run(r, hop);
+        assert_int_equal(r->env.n, 3);
+        assert_int_equal(r->env.event[2].phase, GW_PHASE_RETRACTED);
+        assert_non_null(
+            strstr(r->env.event[2].detail,
+                   "\"reason\":\"data quality: DATA, CBC_CAT1 of L1 not good from about GPS 1126259451.0"));
+        free_run(r);
+    }
+}
+
+/* Sinks hear from where to where it searched. */
+static void test_searched(void **state)
+{
+    (void)state;
+    for (int hop = 1; hop <= 8; hop += 7) { /* whole hops, each of these is one */
+        const int need = WINDOW + BOX - 2, at[] = {need, 104, 104 + need, 200, 200 + hop + need, FRAMES};
+        run *r = new_run();
+        r->gap_before[0] = 104;
+        r->dq[200] &= ~(uint64_t)GW_DQ_DATA;
+        do_run(r, hop);
+        assert_int_equal(r->env.n_stretches, 7);
+        for (int i = 0; i < 7; i++) {
+            const int64_t sample = (frame0 + (i < 6 ? at[i] : 0)) * HOP;
+            assert_true(r->env.stretch[i].searched == (i % 2 == 1));
+            assert_true(r->env.stretch[i].until_ns ==
+                        (i < 6 ? gw_sample_to_ns(sample, (gw_rate){2048, 1}, 0) + 10000000 : INT64_MAX));
+        }
+        free_run(r);
+    }
+}
+
+/* A network for several pairs serves the pair that it is given. */
+static void test_pairs(void **state)
+{
+    (void)state;
+    int at = 0;
+    while (strcmp(meta[at][0], "gwstream.detectors") != 0)
+        at++;
+    const char *usual = meta[at][1];
+    meta[at][1] = "H1,V1;L1,V1";
+    for (int pair = 0; pair < 3; pair++) {
+        static const char *const names[3][3] = {
+            {"H1", "V1", "H1,V1:LOGIT"}, {"L1", "V1", "L1,V1:LOGIT"}, {"H1", "L1", ""}};
+        run *r = calloc(1, sizeof *r);
+        assert_non_null(r);
+        streams[0] = stream(names[pair][1]); /* not the network's order */
+        streams[1] = stream(names[pair][0]);
+        streams[2] = (gw_spec){.n_channels = 0};
+        gw_err_clear();
+        if (pair < 2) {
+            assert_int_equal(begin(r, ""), GW_OK);
+            assert_string_equal(r->plan.out[0].channel[0], names[pair][2]);
+        } else {
+            assert_int_equal(begin(r, ""), GW_EMISMATCH);
+            assert_non_null(strstr(gw_err_detail(), "wants H1,V1 or L1,V1, the streams are L1 (white.L1)"));
+        }
+        end(r);
+        free(r);
+    }
+    meta[at][1] = usual;
+    usual_streams();
+}
+
 static void refused(const char *yaml, int code, const char *one, const char *other)
 {
     run *r = calloc(1, sizeof *r);
@@ -592,6 +760,10 @@ static void test_wrong_models(void **state)
     refused_meta("detectors", "H1,L1,V1", GW_ENOTSUP, "3 detectors", "two");
     refused_meta("detectors", "H1,H1", GW_EFORMAT, "twice", "fake.onnx");
     refused_meta("detectors", "H1,", GW_EFORMAT, "H1,L1", "fake.onnx");
+    refused_meta("detectors", "H1,L1;", GW_EFORMAT, "H1,L1", "fake.onnx");
+    refused_meta("detectors", "H1,L1;H1", GW_ENOTSUP, "1 detectors", "two");
+    refused_meta("detectors", "A,B;A,C;A,D;A,E;A,F;A,G;A,H;A,I;A,J", GW_ENOTSUP, "more than 8 pairs",
+                 "fake.onnx");
     refused_meta("detectors", "K1,V1", GW_EMISMATCH, "K1,V1", "H1 (white.H1)");
     refused_meta("sample_rate", "fast", GW_EFORMAT, "'fast'", "gwstream.sample_rate");
     refused_meta("sample_rate", "4096", GW_EMISMATCH, "2048 Hz", "4096 Hz");
@@ -602,6 +774,8 @@ static void test_wrong_models(void **state)
     refused_meta("whitening", "v9", GW_EMISMATCH, "'v1 test'", "'v9'");
     refused_meta("whitening", NULL, GW_EFORMAT, "gwstream.whitening", "fake.onnx");
     refused_meta("arrival_offset_s", "soon", GW_EFORMAT, "'soon'", "arrival_offset_s");
+    refused_meta("arrival_sigma_scale", "-1", GW_EFORMAT, "'-1'", "arrival_sigma_scale");
+    refused_meta("arrival_sigma_floor_s", "2", GW_EFORMAT, "0 to 1", "arrival_sigma_floor_s");
     /* A network that is not what its file says is found on opening. */
     run *r = new_run();
     meta[5][1] = "128";
@@ -626,6 +800,8 @@ static void test_wrong_cards_and_keys(void **state)
     refused(", candidate: high", GW_ECONFIG, "t.yaml:1:", "high");
     refused(", refractory: 1s", GW_ECONFIG, "t.yaml:1:", "3s");
     refused(", refractory: 8", GW_ECONFIG, "t.yaml:1:", "unit");
+    refused(", retract: 9s", GW_ECONFIG, "t.yaml:1:", "8s");
+    refused(", refractory: 5s, retract: 6s", GW_ECONFIG, "t.yaml:1:", "5s");
     refused(", hop: 10ms", GW_ECONFIG, "hop", "64/2048");
     refused(", hop: 0s", GW_ECONFIG, "hop", "zero");
     refused(", refactory: 8s", GW_ECONFIG, "refactory", "refractory");
@@ -653,7 +829,9 @@ int main(void)
         cmocka_unit_test(test_plan),         cmocka_unit_test(test_event),
         cmocka_unit_test(test_statistic),    cmocka_unit_test(test_hop_changes_nothing),
         cmocka_unit_test(test_not_ready),    cmocka_unit_test(test_gap),
-        cmocka_unit_test(test_quality),      cmocka_unit_test(test_wrong_streams),
+        cmocka_unit_test(test_quality),      cmocka_unit_test(test_retraction),
+        cmocka_unit_test(test_detail),       cmocka_unit_test(test_searched),
+        cmocka_unit_test(test_pairs),        cmocka_unit_test(test_wrong_streams),
         cmocka_unit_test(test_wrong_models), cmocka_unit_test(test_wrong_cards_and_keys),
         cmocka_unit_test(test_thresholds),
     };

@@ -53,6 +53,7 @@ static gw_event gw150914(void)
     gw_event e = {.id = "G0123456789abcdef",
                   .phase = GW_PHASE_FINAL,
                   .gps_ns = 1126259462422000001,
+                  .gps_error_s = 0.00123456,
                   .detectors = "H1,L1",
                   .stream = "search",
                   .statistic = 12.345678901,
@@ -80,7 +81,8 @@ static void an_event_reads_as_stated(void **state)
     int n = gw_event_json(&e, 1400000000722000001, text, sizeof text);
     static const char want[] =
         "{\"type\":\"event\",\"id\":\"G0123456789abcdef\",\"phase\":\"final\",\"gps\":1126259462.422000001,"
-        "\"utc\":\"2015-09-14T09:50:45.422Z\",\"detectors\":[\"H1\",\"L1\"],\"statistic\":12.3456789,"
+        "\"utc\":\"2015-09-14T09:50:45.422Z\",\"gps_error_s\":0.00123456,\"detectors\":[\"H1\",\"L1\"],"
+        "\"statistic\":12.3456789,"
         "\"noise_rate_hz\":1.15740741e-05,\"background_s\":259200,\"alert\":true,\"injection\":false,"
         "\"data_quality\":{\"bits\":65539,\"passes\":[\"DATA\",\"CBC_CAT1\",\"NO_CBC_HW_INJ\"]},"
         "\"model\":{\"name\":\"bbh-small\",\"sha256\":\"00112233445566aa\",\"card\":\"ffeeddccbbaa0099\"},"
@@ -161,7 +163,7 @@ static void nothing_spoils_the_line(void **state)
     (void)state;
     gw_event e = gw150914();
     char text[4096];
-    e.statistic = NAN;
+    e.statistic = e.gps_error_s = NAN;
     e.noise_rate_hz = INFINITY;
     e.background_s = -INFINITY;
     e.gps_ns = -1500000000;
@@ -171,6 +173,7 @@ static void nothing_spoils_the_line(void **state)
     assert_true(gw_event_json(&e, GW_NOT_KNOWN_NS, text, sizeof text) > 0);
     assert_string_equal(ask(text, NULL), "1");
     assert_string_equal(ask(text, "$.statistic"), "(null)");
+    assert_string_equal(ask(text, "$.gps_error_s"), "(null)");
     assert_string_equal(ask(text, "$.noise_rate_hz"), "(null)");
     assert_string_equal(ask(text, "$.background_s"), "(null)");
     assert_non_null(strstr(text, "\"gps\":-1.500000000,"));
@@ -207,7 +210,7 @@ static void four_kib_always_do(void **state)
     e.ingest_ns = 1;
     e.decided_ns = e.anchor_wall_ns = e.anchor_data_ns = INT64_MAX;
     e.pace = 1;
-    e.statistic = e.noise_rate_hz = e.background_s = -1.23456789e-300;
+    e.gps_error_s = e.statistic = e.noise_rate_hz = e.background_s = -1.23456789e-300;
     e.dq = UINT64_MAX;
     int n = gw_event_json(&e, INT64_MAX, text, sizeof text);
     assert_in_range(n, 1500, sizeof text - 1);

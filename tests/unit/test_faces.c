@@ -19,6 +19,7 @@ static gw_event an_event(gw_phase phase)
     return (gw_event){.id = "G0123456789abcdef",
                       .phase = phase,
                       .gps_ns = INT64_C(1126259462439500000),
+                      .gps_error_s = NAN,
                       .detectors = "H1,L1",
                       .stream = "search",
                       .statistic = 12.25,
@@ -77,6 +78,9 @@ static void words_of_a_face(void **state)
     assert_non_null(strstr(text, "\"alert_tense\":\"current\",\"alert_type\":\"initial\""));
     assert_non_null(strstr(text, "\"trigger_time\":\"2015-09-14T09:50:45.440Z\",\"far\":2.5e-07"));
     assert_non_null(strstr(text, "network net \\\"A\\\"\\\\\\u000a."));
+    e.gps_error_s = 0.00125;
+    assert_true(write_face("gcn", &e, GW_TENSE_CURRENT, text) > 0);
+    assert_non_null(strstr(text, "45.440Z\",\"trigger_time_error\":0.001250,\"far\":2.5e-07"));
     assert_non_null(strstr(text, "\"event_name\":[\"S150914"));
     assert_true(write_face("gwalert-json", &e, GW_TENSE_INJECTION, text) > 0);
     assert_non_null(strstr(text, "\"alert_type\":\"PRELIMINARY\",\"time_created\":\"2015-09-14T09:50:45Z\""));

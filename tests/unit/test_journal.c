@@ -45,6 +45,7 @@ static gw_event an_event(const char *id, gw_phase phase, double gps)
                   .gps_ns = (int64_t)llround(gps * 1e9),
                   .detectors = "H1,L1",
                   .stream = "search",
+                  .gps_error_s = 0.00125,
                   .statistic = 7.25,
                   .noise_rate_hz = 3.6e-6,
                   .background_s = 259200,

@@ -5,6 +5,7 @@
 #include "sinks/broker.h"
 #include "sinks/journal.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -37,6 +38,7 @@ static gw_event an_event(const char *id, gw_phase phase, bool alert)
 {
     gw_event e = {.phase = phase,
                   .gps_ns = 1400000000 * GW_SECOND_NS,
+                  .gps_error_s = NAN,
                   .detectors = "H1,L1",
                   .stream = "search",
                   .statistic = 7.25 + (int)phase,
@@ -64,7 +66,7 @@ static void commit(gw_journal *j, const char *id, gw_phase phase, bool alert)
 static const char *waiting(gw_outbox *o, gw_outbox_row row[8])
 {
     static char text[512];
-    const int n = gw_outbox_take(o, row, 8);
+    const int n = gw_outbox_take(o, row, 8, NULL, NULL);
     assert_true(n >= 0);
     text[0] = '\0';
     for (int i = 0; i < n; i++)
@@ -147,6 +149,19 @@ static void brokers_do_not_know_of_each_other(void **state)
     gw_journal_close(&j);
 }
 
+/* What version 3 brought, taken away. */
+#define OLDER                                                                                                \
+    "DROP VIEW latest; ALTER TABLE events DROP COLUMN gps_error_s; CREATE VIEW latest AS SELECT * FROM"      \
+    " events AS e WHERE number = (SELECT max(number) FROM events AS o WHERE o.id = e.id);"                   \
+    "DROP TABLE orders; DROP INDEX broker_ack_again;"                                                        \
+    "ALTER TABLE broker_ack DROP COLUMN again;"
+
+static int count_rows(void *user, const gw_journal_row *row)
+{
+    assert_true(isnan(row->event.gps_error_s) && row->event.statistic > 0);
+    return ++*(int *)user;
+}
+
 static void a_journal_of_version_1_goes_on(void **state)
 {
     (void)state;
@@ -156,9 +171,10 @@ static void a_journal_of_version_1_goes_on(void **state)
     assert_int_equal(gw_journal_open(&j, path), 0);
     commit(j, "OLD", GW_PHASE_FIRST, true);
     gw_journal_close(&j);
-    run_sql("DROP TABLE brokers; DROP TABLE broker_ack; ALTER TABLE runs DROP COLUMN origin;"
-            "UPDATE schema SET version = 1");
+    run_sql(OLDER "DROP TABLE brokers; DROP TABLE broker_ack; ALTER TABLE runs DROP COLUMN origin;"
+                  "UPDATE schema SET version = 1");
     assert_int_equal(gw_journal_open_read(&j, path), 0); /* reading changes nothing */
+    assert_int_equal(gw_journal_each(j, &(gw_journal_query){0}, count_rows, &(int){0}), 1);
     gw_journal_close(&j);
     assert_int_equal(gw_journal_open(&j, path), 0);
     assert_int_equal(gw_outbox_open(&o, path, "b", false), 0);
@@ -169,6 +185,60 @@ static void a_journal_of_version_1_goes_on(void **state)
     gw_outbox_close(&o);
     gw_journal_close(&j);
     assert_int_equal(gw_journal_open(&j, path), 0); /* and once only */
+    gw_journal_close(&j);
+}
+
+static void a_journal_of_version_2_goes_on(void **state)
+{
+    (void)state;
+    gw_journal *j;
+    gw_outbox *o;
+    gw_outbox_row row[8];
+    assert_int_equal(gw_journal_open(&j, path), 0);
+    assert_int_equal(gw_outbox_open(&o, path, "b", false), 0);
+    commit(j, "A", GW_PHASE_FIRST, true);
+    commit(j, "A", GW_PHASE_FINAL, true);
+    assert_string_equal(waiting(o, row), "A first 1");
+    settle(o, &row[0], "");
+    gw_outbox_close(&o);
+    gw_journal_close(&j);
+    run_sql(OLDER "UPDATE schema SET version = 2");
+    assert_int_equal(gw_journal_open(&j, path), 0);
+    assert_int_equal(gw_outbox_open(&o, path, "b", false), 0);
+    assert_string_equal(waiting(o, row), "A final 2");
+    settle(o, &row[0], "");
+    run_sql("UPDATE broker_ack SET again = 1 WHERE phase = 'first'"); /* by order: once more, and no more */
+    assert_string_equal(waiting(o, row), "A first 1");
+    settle(o, &row[0], "");
+    assert_string_equal(waiting(o, row), "");
+    gw_outbox_close(&o);
+    gw_journal_close(&j);
+}
+
+static void what_was_kept_from_a_broker_is_not_retracted_there(void **state)
+{
+    (void)state;
+    gw_journal *j;
+    gw_outbox *o;
+    gw_outbox_row row[8];
+    int serial;
+    bool published;
+    assert_int_equal(gw_journal_open(&j, path), 0);
+    assert_int_equal(gw_outbox_open(&o, path, "b", false), 0);
+    const gw_event e = an_event("A", GW_PHASE_FIRST, true);
+    const gw_journal_ack kept = {.broker = "b", .refused = "storm"}, had = {.broker = "b", .acked_ns = 5};
+    assert_int_equal(gw_journal_put_settled(j, &e, &kept, 1, &serial, &published), 0);
+    assert_string_equal(waiting(o, row), "");
+    commit(j, "A", GW_PHASE_RETRACTED, false);
+    assert_string_equal(waiting(o, row), "");
+    const gw_event late = an_event("B", GW_PHASE_FIRST, true);
+    assert_int_equal(gw_journal_put_settled(j, &late, &had, 1, &serial, &published), 0);
+    assert_string_equal(waiting(o, row), "");
+    commit(j, "B", GW_PHASE_RETRACTED, false);
+    assert_string_equal(waiting(o, row), "B retracted 2");
+    run_sql("UPDATE broker_ack SET again = 1 WHERE id = 'A'");
+    assert_string_equal(waiting(o, row), "A first 1, B retracted 2");
+    gw_outbox_close(&o);
     gw_journal_close(&j);
 }
 
@@ -272,6 +342,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(alerts_wait_in_order_one_an_event, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(brokers_do_not_know_of_each_other, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(a_journal_of_version_1_goes_on, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(a_journal_of_version_2_goes_on, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(what_was_kept_from_a_broker_is_not_retracted_there, make_dir,
+                                        remove_dir),
         cmocka_unit_test(what_is_not_of_now_says_so),
         cmocka_unit_test(who_may_hear_what),
     };

@@ -37,16 +37,16 @@ static int remove_folder(void **unused)
 
 enum { CH = 5, ROWS = 3, BINS = 9, TAPS = 7 };
 
-static gw_psd_keys keys_of(const char *at)
+static gw_checkpoint_keys keys_of(const char *at)
 {
-    gw_psd_keys k = {.age_ns = 3600 * GW_SECOND_NS};
+    gw_checkpoint_keys k = {.age_ns = 3600 * GW_SECOND_NS};
     snprintf(k.path, sizeof k.path, "%s", at);
     return k;
 }
 
 static gw_psd_file *open_file(const gw_spec *in, const char *settings, uint32_t taps)
 {
-    const gw_psd_keys k = keys_of(path);
+    const gw_checkpoint_keys k = keys_of(path);
     gw_psd_file *f;
     assert_int_equal(gw_psd_file_new(&f, &k,
                                      &(gw_psd_shape){.name = "white.H1",
@@ -139,7 +139,7 @@ static void what_does_not_fit_is_left(void **unused)
         gw_psd_file_destroy(&f);
     }
     gw_psd_file *f = NULL;
-    const gw_psd_keys nowhere = keys_of("/nowhere/psd.hdf5");
+    const gw_checkpoint_keys nowhere = keys_of("/nowhere/psd.hdf5");
     const gw_psd_shape shape = {
         .name = "x", .in = &in, .settings = "s", .n_channels = CH, .rows = 1, .bins = 2};
     assert_int_equal(gw_psd_file_new(&f, &nowhere, &shape), GW_EMISSING);

@@ -31,29 +31,28 @@ static void marks_hold_from_sample_to_sample(void **unused)
     (void)unused;
     static gw_marks m;
     gw_marks_clear(&m);
-    gw_marks_add(&m, 100, 7, 0);
-    gw_marks_add(&m, 150, 7, 0);
-    gw_marks_add(&m, 160, 5, 1);
-    gw_marks_add(&m, 200, 6, 2);
+    gw_marks_add(&m, 100, &(gw_view){.dq = 7, .flags = 0, .networks = 1});
+    gw_marks_add(&m, 150, &(gw_view){.dq = 7, .flags = 0, .networks = 1});
+    gw_marks_add(&m, 160, &(gw_view){.dq = 5, .flags = 1, .networks = 2});
+    gw_marks_add(&m, 200, &(gw_view){.dq = 6, .flags = 2, .networks = 2});
     assert_int_equal(m.n, 3);
-    uint64_t dq;
-    uint32_t flags;
-    gw_marks_take(&m, 0, 150, &dq, &flags);
-    assert_true(dq == 7 && flags == 0);
-    gw_marks_take(&m, 149, 160, &dq, &flags);
-    assert_true(dq == 5 && flags == 1);
-    gw_marks_take(&m, 159, 161, &dq, &flags);
-    assert_true(dq == 4 && flags == 3 && m.n == 2);
-    gw_marks_take(&m, 160, 200, &dq, &flags);
-    assert_true(dq == 6 && flags == 2);
-    gw_marks_take(&m, 200, 300, &dq, &flags);
-    assert_true(dq == UINT64_MAX && flags == 0 && m.n == 0);
+    gw_out out = {0};
+    gw_marks_take(&m, 0, 150, &out);
+    assert_true(out.dq == 7 && out.flags == 0);
+    gw_marks_take(&m, 149, 160, &out);
+    assert_true(out.dq == 5 && out.flags == 1);
+    gw_marks_take(&m, 159, 161, &out);
+    assert_true(out.dq == 4 && out.flags == 3 && m.n == 2 && out.networks == 2); /* the newest */
+    gw_marks_take(&m, 160, 200, &out);
+    assert_true(out.dq == 6 && out.flags == 2);
+    gw_marks_take(&m, 200, 300, &out);
+    assert_true(out.dq == UINT64_MAX && out.flags == 0 && m.n == 0);
     /* Too many: the two oldest become one, which keeps what holds for both. */
     for (int i = 0; i <= GW_MARKS_MAX; i++)
-        gw_marks_add(&m, i + 1, i ? 3 : 1, i % 2 ? 4 : 0);
+        gw_marks_add(&m, i + 1, &(gw_view){.dq = i ? 3 : 1, .flags = i % 2 ? 4 : 0});
     assert_int_equal(m.n, GW_MARKS_MAX);
-    gw_marks_take(&m, 1, 2, &dq, &flags);
-    assert_true(dq == 1 && flags == 4);
+    gw_marks_take(&m, 1, 2, &out);
+    assert_true(out.dq == 1 && out.flags == 4);
 }
 
 static void resample_keeps_time_and_offset(void **unused)
