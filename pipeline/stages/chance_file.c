@@ -4,6 +4,7 @@
 
 #include "pipeline/block.h"
 #include "pipeline/hdf5_lock.h"
+#include "pipeline/stages/attribute.h"
 
 #include <errno.h>
 #include <hdf5.h>
@@ -16,61 +17,6 @@
 enum { SLICE_ROWS = 1 << 16, TABLES = 6, MAX_TRIGGERS = 200000000, MAX_SPANS = 100000000 };
 static const char format[] = "gwstream-background-1";
 
-/* -- attributes, under the lock ---------------------------------------------------------------------- */
-
-static bool put(hid_t file, const char *key, hid_t type, const void *value)
-{
-    const hid_t space = H5Screate(H5S_SCALAR),
-                a = H5Acreate2(file, key, type, space, H5P_DEFAULT, H5P_DEFAULT);
-    const bool well = a >= 0 && H5Awrite(a, type, value) >= 0;
-    if (a >= 0)
-        H5Aclose(a);
-    H5Sclose(space);
-    return well;
-}
-
-static bool get(hid_t file, const char *key, hid_t type, void *value)
-{
-    const hid_t a = H5Aexists(file, key) > 0 ? H5Aopen(file, key, H5P_DEFAULT) : -1;
-    const hid_t space = a >= 0 ? H5Aget_space(a) : -1, is = a >= 0 ? H5Aget_type(a) : -1;
-    const bool well = space >= 0 && H5Sget_simple_extent_npoints(space) == 1 &&
-                      H5Tget_class(is) == H5Tget_class(type) && H5Aread(a, type, value) >= 0;
-    if (is >= 0)
-        H5Tclose(is);
-    if (space >= 0)
-        H5Sclose(space);
-    if (a >= 0)
-        H5Aclose(a);
-    return well;
-}
-
-static bool put_text(hid_t file, const char *key, const char *text)
-{
-    const hid_t t = H5Tcopy(H5T_C_S1);
-    H5Tset_size(t, strlen(text) + 1);
-    const bool well = put(file, key, t, text);
-    H5Tclose(t);
-    return well;
-}
-
-static bool get_text(hid_t file, const char *key, char *text, size_t n)
-{
-    memset(text, 0, n);
-    const hid_t a = H5Aexists(file, key) > 0 ? H5Aopen(file, key, H5P_DEFAULT) : -1;
-    const hid_t is = a >= 0 ? H5Aget_type(a) : -1;
-    const bool fixed =
-        is >= 0 && H5Tget_class(is) == H5T_STRING && H5Tis_variable_str(is) == 0 && H5Tget_size(is) <= n;
-    if (is >= 0)
-        H5Tclose(is);
-    if (a >= 0)
-        H5Aclose(a);
-    const hid_t t = H5Tcopy(H5T_C_S1);
-    H5Tset_size(t, n);
-    const bool well = fixed && get(file, key, t, text);
-    H5Tclose(t);
-    return well;
-}
-
 /* One list: an attribute each. */
 #define NUMBERS(X, r)                                                                                        \
     X("hop_s", H5T_NATIVE_DOUBLE, &(r)->rules.hop_s)                                                         \
@@ -82,8 +28,8 @@ static bool get_text(hid_t file, const char *key, char *text, size_t n)
     X("slid_s", H5T_NATIVE_DOUBLE, &(r)->slid_s[0])                                                          \
     X("exclusive_slid_s", H5T_NATIVE_DOUBLE, &(r)->slid_s[1])                                                \
     X("distinct_s", H5T_NATIVE_DOUBLE, &(r)->distinct_s)
-#define PUT_NUMBER(key, type, value) &&put(file, key, type, value)
-#define GET_NUMBER(key, type, value) &&get(file, key, type, value)
+#define PUT_NUMBER(key, type, value) &&gw_attribute_put(file, key, type, value)
+#define GET_NUMBER(key, type, value) &&gw_attribute_get(file, key, type, value)
 
 /* -- tables ------------------------------------------------------------------------------------------ */
 
@@ -297,9 +243,11 @@ static bool makes_sense(const gw_chance_record *r)
 static bool write_open(const gw_chance_record *r, hid_t file, const table t[TABLES])
 {
     const uint32_t crc = checksum(t);
-    bool well = put_text(file, "format", format) && put_text(file, "name", r->name) &&
-                put_text(file, "model", r->rules.model) && put_text(file, "detectors", r->rules.detectors) &&
-                put(file, "crc32c", H5T_NATIVE_UINT32, &crc) NUMBERS(PUT_NUMBER, r);
+    bool well = gw_attribute_put_text(file, "format", format) &&
+                gw_attribute_put_text(file, "name", r->name) &&
+                gw_attribute_put_text(file, "model", r->rules.model) &&
+                gw_attribute_put_text(file, "detectors", r->rules.detectors) &&
+                gw_attribute_put(file, "crc32c", H5T_NATIVE_UINT32, &crc) NUMBERS(PUT_NUMBER, r);
     for (int i = 0; well && i < TABLES; i++)
         well = write_table(file, &t[i]);
     return well;
@@ -329,12 +277,12 @@ static const char *read_open(gw_chance_record *r, hid_t file)
 {
     char is[sizeof format + 8];
     uint32_t crc;
-    if (!get_text(file, "format", is, sizeof is) || strcmp(is, format) != 0)
+    if (!gw_attribute_get_text(file, "format", is, sizeof is) || strcmp(is, format) != 0)
         return "is no background of this version";
-    if (!get_text(file, "name", r->name, sizeof r->name) ||
-        !get_text(file, "model", r->rules.model, sizeof r->rules.model) ||
-        !get_text(file, "detectors", r->rules.detectors, sizeof r->rules.detectors) ||
-        !get(file, "crc32c", H5T_NATIVE_UINT32, &crc) || !(true NUMBERS(GET_NUMBER, r)))
+    if (!gw_attribute_get_text(file, "name", r->name, sizeof r->name) ||
+        !gw_attribute_get_text(file, "model", r->rules.model, sizeof r->rules.model) ||
+        !gw_attribute_get_text(file, "detectors", r->rules.detectors, sizeof r->rules.detectors) ||
+        !gw_attribute_get(file, "crc32c", H5T_NATIVE_UINT32, &crc) || !(true NUMBERS(GET_NUMBER, r)))
         return "lacks an attribute";
     table t[TABLES];
     name_tables(t);

@@ -3,6 +3,7 @@
 #include "pipeline/stages/psd_hdf5.h"
 
 #include "pipeline/hdf5_lock.h"
+#include "pipeline/stages/attribute.h"
 
 #include <hdf5.h>
 #include <math.h>
@@ -13,59 +14,11 @@ static const char format[] = "gwstream-psd-1";
 
 /* -- parts of a file, under the lock ----------------------------------------------------------------- */
 
-static bool put_number(hid_t file, const char *key, hid_t type, const void *value)
-{
-    const hid_t space = H5Screate(H5S_SCALAR),
-                a = H5Acreate2(file, key, type, space, H5P_DEFAULT, H5P_DEFAULT);
-    const bool well = a >= 0 && H5Awrite(a, type, value) >= 0;
-    if (a >= 0)
-        H5Aclose(a);
-    H5Sclose(space);
-    return well;
-}
-
-static bool get_number(hid_t file, const char *key, hid_t type, void *value)
-{
-    const hid_t a = H5Aexists(file, key) > 0 ? H5Aopen(file, key, H5P_DEFAULT) : -1;
-    const hid_t space = a >= 0 ? H5Aget_space(a) : -1;
-    const bool well = space >= 0 && H5Sget_simple_extent_npoints(space) == 1 && H5Aread(a, type, value) >= 0;
-    if (space >= 0)
-        H5Sclose(space);
-    if (a >= 0)
-        H5Aclose(a);
-    return well;
-}
-
-static hid_t text_type(size_t bytes)
-{
-    const hid_t t = H5Tcopy(H5T_C_S1);
-    H5Tset_size(t, bytes);
-    return t;
-}
-
-static bool put_text(hid_t file, const char *key, const char *text)
-{
-    const hid_t t = text_type(strlen(text) + 1);
-    const bool well = put_number(file, key, t, text);
-    H5Tclose(t);
-    return well;
-}
-
 /* Whether the attribute is there and says just this. */
 static bool has_text(hid_t file, const char *key, const char *text)
 {
-    char found[GW_PSD_SETTINGS_BYTES + 1] = "";
-    const hid_t a = H5Aexists(file, key) > 0 ? H5Aopen(file, key, H5P_DEFAULT) : -1;
-    const hid_t t = a >= 0 ? H5Aget_type(a) : -1;
-    const bool fixed = t >= 0 && H5Tget_class(t) == H5T_STRING && H5Tis_variable_str(t) == 0 &&
-                       H5Tget_size(t) < sizeof found;
-    if (fixed)
-        get_number(file, key, t, found);
-    if (t >= 0)
-        H5Tclose(t);
-    if (a >= 0)
-        H5Aclose(a);
-    return fixed && strcmp(found, text) == 0;
+    char found[GW_PSD_SETTINGS_BYTES + 1];
+    return gw_attribute_get_text(file, key, found, sizeof found) && strcmp(found, text) == 0;
 }
 
 /* One dataset of a row a channel: written where `to_file`, else read. A slice at a time. */
@@ -170,13 +123,13 @@ static const char *read_open(gw_psd_contents *c, hid_t file)
     double bin_hz = 0;
     if (!has_text(file, "format", format))
         return "is no checkpoint of this version";
-    if (!get_number(file, "spec_hash", H5T_NATIVE_UINT64, &hash) || hash != c->spec_hash)
+    if (!gw_attribute_get(file, "spec_hash", H5T_NATIVE_UINT64, &hash) || hash != c->spec_hash)
         return "is of another stream";
     if (!has_text(file, "settings", c->settings))
         return "was made with other settings";
-    if (!get_number(file, "gps_ns", H5T_NATIVE_INT64, &c->gps_ns) ||
-        !get_number(file, "crc32c", H5T_NATIVE_UINT32, &crc) ||
-        !get_number(file, "bin_hz", H5T_NATIVE_DOUBLE, &bin_hz) ||
+    if (!gw_attribute_get(file, "gps_ns", H5T_NATIVE_INT64, &c->gps_ns) ||
+        !gw_attribute_get(file, "crc32c", H5T_NATIVE_UINT32, &crc) ||
+        !gw_attribute_get(file, "bin_hz", H5T_NATIVE_DOUBLE, &bin_hz) ||
         !(fabs(bin_hz - c->bin_hz) <= 1e-9 * bin_hz))
         return "does not fit";
     table t[5];
@@ -213,15 +166,17 @@ int gw_psd_hdf5_read(gw_psd_contents *c, const char *path)
 static bool write_open(const gw_psd_contents *c, hid_t file)
 {
     const uint32_t crc = checksum(c);
-    bool well = put_text(file, "format", format) && put_text(file, "name", c->name) &&
-                put_text(file, "settings", c->settings) &&
-                put_number(file, "spec_hash", H5T_NATIVE_UINT64, &c->spec_hash) &&
-                put_number(file, "gps_ns", H5T_NATIVE_INT64, &c->gps_ns) &&
-                put_number(file, "crc32c", H5T_NATIVE_UINT32, &crc) &&
-                put_number(file, "bin_hz", H5T_NATIVE_DOUBLE, &c->bin_hz) &&
-                put_number(file, "rate_hz", H5T_NATIVE_DOUBLE, &c->rate_hz);
+    bool well = gw_attribute_put_text(file, "format", format) &&
+                gw_attribute_put_text(file, "name", c->name) &&
+                gw_attribute_put_text(file, "settings", c->settings) &&
+                gw_attribute_put(file, "spec_hash", H5T_NATIVE_UINT64, &c->spec_hash) &&
+                gw_attribute_put(file, "gps_ns", H5T_NATIVE_INT64, &c->gps_ns) &&
+                gw_attribute_put(file, "crc32c", H5T_NATIVE_UINT32, &crc) &&
+                gw_attribute_put(file, "bin_hz", H5T_NATIVE_DOUBLE, &c->bin_hz) &&
+                gw_attribute_put(file, "rate_hz", H5T_NATIVE_DOUBLE, &c->rate_hz);
     table t[5];
-    const hid_t name_type = text_type(GW_NAME_BYTES);
+    const hid_t name_type = H5Tcopy(H5T_C_S1);
+    H5Tset_size(name_type, GW_NAME_BYTES);
     const int n = make_tables(c, name_type, t);
     for (int k = 0; well && k < n; k++)
         well = move_table(file, &t[k], true);
