@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CLUSTERS = 16, HASH_BYTES = 8 };
+enum { CLUSTERS = 16, HASH_BYTES = 8, MOST_TABLES = 16 /* that wait where no word comes */ };
 static const int64_t silence_ns = 10 * GW_SECOND_NS, update_every_ns = GW_SECOND_NS / 4,
                      told_move_ns = 10000000, lost_ns = 3 * GW_SECOND_NS / 4, remember_ns = 60 * GW_SECOND_NS;
 
@@ -456,10 +456,29 @@ static int64_t horizon(const gw_merge *m)
     return ns;
 }
 
-static int take_next(gw_merge *m)
+/* Which of what is held counts next; -1: none yet. Where words do not wait, a table does all the same, for the first
+ * word that is told after it: it comes before the stream time from which it is to be used. */
+static int find_due(const gw_merge *m, int64_t limit)
 {
-    gw_event e = m->held[0];
-    memmove(m->held, m->held + 1, (size_t)--m->n_held * sizeof *m->held);
+    if (m->hold)
+        return m->n_held && (m->ended || m->held[0].told_ns <= limit) ? 0 : -1;
+    int table = -1, word = -1;
+    for (int i = 0; i < m->n_held && word < 0; i++)
+        word = m->held[i].phase == GW_PHASE_BACKGROUND ? -1 : i;
+    for (int i = 0; i < m->n_held; i++)
+        if (m->held[i].phase == GW_PHASE_BACKGROUND &&
+            (table < 0 || comes_before(m, &m->held[i], &m->held[table])))
+            table = i;
+    if (table >= 0 &&
+        (word >= 0 ? comes_before(m, &m->held[table], &m->held[word]) : m->n_held > MOST_TABLES))
+        return table;
+    return word >= 0 || !m->ended ? word : table;
+}
+
+static int take_next(gw_merge *m, int at)
+{
+    gw_event e = m->held[at];
+    memmove(m->held + at, m->held + at + 1, (size_t)(--m->n_held - at) * sizeof *m->held);
     if (e.phase == GW_PHASE_BACKGROUND)
         return m->conf.table(m->conf.user, &e);
     const bool live = m->conf.rate && m->conf.rate(m->conf.user, &e);
@@ -488,12 +507,12 @@ int gw_merge_next(gw_merge *m, gw_event *e)
         for (int i = 0; i < CLUSTERS; i++)
             if (decide(m, &m->cluster[i], e))
                 return 1;
-        const bool due = m->n_held && (!m->hold || m->ended || m->held[0].told_ns <= limit);
-        const int64_t now_ns = due ? m->held[0].told_ns : limit;
+        const int due = find_due(m, limit);
+        const int64_t now_ns = due >= 0 ? m->held[due].told_ns : limit;
         if (now_ns > m->now_ns) {
             m->now_ns = now_ns; /* and once more round: someone may have been silent too long */
-        } else if (due) {
-            GW_TRY(take_next(m));
+        } else if (due >= 0) {
+            GW_TRY(take_next(m, due));
         } else {
             return 0;
         }

@@ -32,7 +32,7 @@
  * peak is nearest and within `refractory_ns`, unless that peak is of another event of the same branch; else to that which holds the branch's event of this id; else to
  * one that `known` knows of (of an earlier run); else it is a new one's.
  *
- * Order. Where pace is 1 words count as they come. Elsewhere no latency exists and the result must not depend
+ * Order. Where pace is 1 words count as they come, and a table from its own told_ns on. Elsewhere no latency exists and the result must not depend
  * on threads: words are held until every branch is known to be past them, then count in the order of told_ns,
  * the stream time at which they could be said; equal ones in the order of the branches. */
 #ifndef GW_MERGE_H

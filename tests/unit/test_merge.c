@@ -675,6 +675,60 @@ static void a_word_is_held_for_the_others_alone(void **state)
 /* ---- bounds ---- */
 
 /* Whatever of a word's detail is there, what comes out is JSON. */
+static double rate_now_hz;
+
+static int a_table(void *user, const gw_event *e)
+{
+    (void)user;
+    rate_now_hz = e->noise_rate_hz;
+    return 0;
+}
+
+static bool its_rate(void *user, gw_event *w)
+{
+    (void)user;
+    w->noise_rate_hz = rate_now_hz;
+    return true;
+}
+
+static void tell_table(rig *r, double from_s, double rate_hz)
+{
+    gw_event t = a_word("noise", GW_PHASE_BACKGROUND, from_s - 0.06, 0);
+    t.noise_rate_hz = rate_hz;
+    say(r, &t);
+}
+
+/* It comes a minute before it is to be used, at any pace. */
+static void a_table_counts_from_its_time_on(void **state)
+{
+    (void)state;
+    gw_merge_conf conf = conf_of(1);
+    conf.n_tables = 1;
+    conf.table_of[0] = "noise";
+    conf.table = a_table;
+    conf.rate = its_rate;
+    rig *r = rig_new(&conf);
+    rate_now_hz = 1;
+    tell_table(r, 100, 2);
+    tell_table(r, 160, 3);
+    word(r, "search", GW_PHASE_FIRST, 99, 12);
+    assert_true(r->n == 1 && r->said[0].noise_rate_hz == 1);
+    word(r, "search", GW_PHASE_FINAL, 99.5, 13);
+    word(r, "search", GW_PHASE_FIRST, 140, 12);
+    assert_true(r->n == 3 && r->said[2].noise_rate_hz == 2);
+    word(r, "search", GW_PHASE_FINAL, 140.5, 13);
+    for (int k = 0; k < 40; k++) /* quiet hours: they do not heap up */
+        tell_table(r, 220 + 60 * k, 4 + k);
+    assert_true(rate_now_hz > 20 && rate_now_hz < 43);
+    word(r, "search", GW_PHASE_FIRST, 4000, 12);
+    assert_true(r->said[r->n - 1].noise_rate_hz == 43);
+    tell_table(r, 5000, 50);
+    gw_merge_end(r->m); /* what waits keeps no event open */
+    collect(r);
+    assert_said(r, 6, GW_PHASE_FINAL, 12);
+    rig_free(r);
+}
+
 static void details_may_be_cut(void **state)
 {
     (void)state;
@@ -779,6 +833,7 @@ int main(void)
         cmocka_unit_test(trials_are_of_stream_time),
         cmocka_unit_test(the_order_of_arrival_changes_nothing),
         cmocka_unit_test(a_word_is_held_for_the_others_alone),
+        cmocka_unit_test(a_table_counts_from_its_time_on),
         cmocka_unit_test(details_may_be_cut),
         cmocka_unit_test(there_is_room_for_three_pairs),
         cmocka_unit_test(many_branches_with_long_names_stay_json),
