@@ -33,7 +33,7 @@ int gw_alerts_line(FILE *to, const gw_journal_row *r);
 void gw_alerts_json_text(FILE *to, const char *text);
 
 /* For a person; all return text, "-" where nothing is known. */
-const char *gw_alerts_rarity(double rate_hz, char *text, size_t n); /* "1 per 3.2 d" */
+const char *gw_alerts_rarity(const gw_event *e, char *text, size_t n); /* "1 per 3.2 d"; "< 1 per ..." */
 const char *gw_alerts_milliseconds(double s, char *text, size_t n);
 const char *gw_alerts_gps_text(int64_t ns, int decimals, char *text, size_t n);
 

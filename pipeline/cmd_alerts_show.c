@@ -6,13 +6,23 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- how a person reads numbers ---- */
 
 /* A rate of noise as "1 per 3.2 d". */
-const char *gw_alerts_rarity(double rate_hz, char *text, size_t n)
+/* Nothing as loud was seen in the background: the rate is 1/T, for each of the branches. */
+static bool is_bound(const gw_event *e)
 {
+    const char *member = strstr(e->detail, "\"trials\":");
+    const int trials = member ? atoi(member + strlen("\"trials\":")) : 1;
+    return e->noise_rate_hz * e->background_s < 1.001 * (trials > 1 ? trials : 1);
+}
+
+const char *gw_alerts_rarity(const gw_event *e, char *text, size_t n)
+{
+    const double rate_hz = e->noise_rate_hz;
     static const struct {
         double seconds;
         const char *unit;
@@ -26,7 +36,8 @@ const char *gw_alerts_rarity(double rate_hz, char *text, size_t n)
     while (period < units[i].seconds * 0.995)
         i++;
     double v = period / (units[i].seconds > 0 ? units[i].seconds : 1);
-    snprintf(text, n, v < 9.95 ? "1 per %.1f %s" : "1 per %.0f %s", v, units[i].unit);
+    snprintf(text, n, v < 9.95 ? "%s1 per %.1f %s" : "%s1 per %.0f %s", is_bound(e) ? "< " : "", v,
+             units[i].unit);
     return text;
 }
 
@@ -78,7 +89,7 @@ static int list_row(void *user, const gw_journal_row *r)
     fprintf(
         p->to, "%-17s  %-9s  %-24s  %-14s  %-9s  %9.2f  %-13s  %8s  %s%s%s\n", e->id, gw_phase_text(e->phase),
         gw_gps_utc(e->gps_ns, utc, sizeof utc), gw_alerts_gps_text(e->gps_ns, 3, gps, sizeof gps),
-        e->detectors, e->statistic, gw_alerts_rarity(e->noise_rate_hz, rate, sizeof rate),
+        e->detectors, e->statistic, gw_alerts_rarity(e, rate, sizeof rate),
         gw_alerts_milliseconds(r->first_latency_s, latency, sizeof latency), e->alert ? "ALERT" : "candidate",
         e->injection ? ", injection" : "", r->published_ns == GW_NOT_KNOWN_NS ? ", not published" : "");
     return 0;
@@ -213,7 +224,7 @@ static int show_row(void *user, const gw_journal_row *r)
     fprintf(to, "\n    UTC         %s\n", gw_gps_utc(e->gps_ns, a, sizeof a));
     show_arrivals(e, to);
     fprintf(to, "    statistic   %.4f\n", e->statistic);
-    fprintf(to, "    noise       reaches it %s", gw_alerts_rarity(e->noise_rate_hz, a, sizeof a));
+    fprintf(to, "    noise       reaches it %s", gw_alerts_rarity(e, a, sizeof a));
     fprintf(to, " (%.3g Hz, from %.3g d of background)\n", e->noise_rate_hz, e->background_s / 86400);
     fprintf(to, "    quality     0x%08" PRIx64 "\n", e->dq);
     fprintf(to, "    committed   %s\n", gw_gps_utc(r->committed_ns, a, sizeof a));

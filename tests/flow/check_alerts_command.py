@@ -75,7 +75,7 @@ def main():
     median = f"median {1e3 * (first[MERGERS // 2 - 1] + first[MERGERS // 2]) / 2:.0f} ms"
     check(rc == 0 and len(lines) == MERGERS + 3, f"list has a line an event ({len(lines)})")
     check(lines[1].split()[:4] == ["G0000000000000000", "final", "2024-05-17T16:53:02.000Z", "1400000000.000"]
-          and "1 per 12 d" in lines[1], lines[1])
+          and " < 1 per 12 d " in lines[1], lines[1])  # the driver's 1e-6 Hz is 1/T: nothing as loud was seen
     check(median in lines[-1] and f"longest {1e3 * first[-1]:.0f} ms" in lines[-1], lines[-1])
     rc, out, err = alerts("list", "-n", "5", "--since", "1400000120", "--json")
     check([json.loads(t)["id"][-2:] for t in out.splitlines()] == ["23", "24", "25", "26", "27"],
