@@ -37,10 +37,11 @@ def hear_hop(bootstrap, topic, seconds):
 
 
 def hear_confluent(bootstrap, topic, seconds):
-    from confluent_kafka import Consumer
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": str(uuid.uuid4()), "auto.offset.reset": "earliest",
-                         "topic.metadata.refresh.interval.ms": 500, "log_level": 0})
-    consumer.subscribe([topic])
+    from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": str(uuid.uuid4()), "log_level": 0})
+    # All partitions from their beginning, without joining a group: nobody shares the work with this reader.
+    partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+    consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions])
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         message = consumer.poll(1)
