@@ -2,10 +2,12 @@
 """How good the search is, against its bars: `gwstream evaluate` in full for one network or several trainings of it, the
 worst of which counts.
 
-    benchmarks/evaluate.py [--out DIR] [--model F.onnx ...] [--days 10] [--hours 6] [--injections 1000] [--seed 1] [--save]
+    benchmarks/evaluate.py [--out DIR] [--model F.onnx ... | --config F.yaml] [--days 10] [--hours 6] [--injections 1000] [--seed 1] [--save]
 
 DIR (default: a temporary one) keeps the pieces, so that a second call goes on. --save writes benchmarks/results/evaluate.json.
-About a quarter of an hour on two cores for each network. Exit status 1 where a bar is missed.
+About a quarter of an hour on two cores for each network. Exit status 1 where a bar is missed. With --config the searches of a graph
+are judged, several as the one event that is made of their words (--days of each: 30 of three): there are no bars for
+these, and --save writes evaluate-F.json.
 """
 
 import argparse
@@ -28,7 +30,7 @@ MEDIAN_MS, P90_MS, BIAS_MS, COVERED = 2.5, 8, 0.5, (.63, .73)  # SNR 12 and abov
 
 
 def evaluate(model, out, o):
-    command = [PROGRAM, "evaluate", "--json", "--model", model, "--out", str(out), "--days", str(o.days), "--hours", str(o.hours),
+    command = [PROGRAM, "evaluate", "--json", *(["--config", o.config] if o.config else ["--model", model]), "--out", str(out), "--days", str(o.days), "--hours", str(o.hours),
                "--injections", str(o.injections), "--seed", str(o.seed), "--snr", ",".join(SNRS)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     if done.returncode != 0:
@@ -39,9 +41,15 @@ def evaluate(model, out, o):
 def figures(e):
     """What the bars are about, of one evaluation."""
     day, timing = e["efficiency"]["one_per_day"], e["timing"]
+    searches = e.get("searches") or [{"model": e["model"], "background": e["background"]}]
+    of_set = {key: e[key] for key in ("searches", "trials", "found_in", "found_with") if key in e}
+    for s in of_set.get("searches", ()):
+        del s["background"]["counts"]
     bins = {k: v["12"]["efficiency"] for k, v in day["chirp_mass"].items() if v["12"]["efficiency"] is not None}
-    return {"model": e["model"], "slid_days": e["background"]["slid_s"] / 86400, "distinct_hours": e["background"]["distinct_s"] / 3600,
-            "thresholds": [e["background"]["one_per_hour"], e["background"]["one_per_day"]],
+    return {"model": searches[0]["model"], **of_set, "slid_days": min(s["background"]["slid_s"] for s in searches) / 86400,
+            "distinct_hours": min(s["background"]["distinct_s"] for s in searches) / 3600,
+            "thresholds": [[s["background"][r] for r in ("one_per_hour", "one_per_day")] for s in searches] if of_set else
+            [searches[0]["background"]["one_per_hour"], searches[0]["background"]["one_per_day"]],
             "all": [day["all"][s]["efficiency"] for s in SNRS],
             "all_interval": [[day["all"][s]["low"], day["all"][s]["high"]] for s in SNRS],
             "detector_ratio_over_0.3": [day["detector_ratio_over_0.3"][s]["efficiency"] for s in SNRS],
@@ -71,6 +79,7 @@ def main():
     options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     options.add_argument("--out")
     options.add_argument("--model", action="append")
+    options.add_argument("--config")
     options.add_argument("--days", type=float, default=10)
     options.add_argument("--hours", type=float, default=6)
     options.add_argument("--injections", type=int, default=1000)
@@ -82,12 +91,14 @@ def main():
         out = pathlib.Path(o.out or scratch)
         out.mkdir(parents=True, exist_ok=True)
         found = [figures(evaluate(m, out / f"{i}", o)) for i, m in enumerate(o.model or [MODEL])]
-    for f in found:
+    for f in found if not o.config else ():
         judge(f)
+    for d, n in found[0].get("found_in", {}).items():
+        print(f"found in {d} at one a day: {n['one_per_day']}")
     worst = {key: [min(f[key][k] for f in found) for k in range(len(SNRS))] for key in ("all", "detector_ratio_over_0.3")}
     print(f"worst of {len(found)} at one a day: all {worst['all']}, ratio above 0.3 {worst['detector_ratio_over_0.3']}")
     if o.save:
-        save("evaluate", load=load, injections_per_snr=o.injections, snr=SNRS, bars={"all": ALL, "detector_ratio_over_0.3": EVEN}, worst=worst, networks=found)
+        save("evaluate" + (f"-{pathlib.Path(o.config).stem}" if o.config else ""), load=load, injections_per_snr=o.injections, snr=SNRS, bars={"all": ALL, "detector_ratio_over_0.3": EVEN}, worst=worst, networks=found)
     finish()
 
 

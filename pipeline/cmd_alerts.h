@@ -29,8 +29,6 @@ int gw_alerts_find(gw_journal *j, const gw_alerts_options *o, char id[GW_EVENT_I
 
 /* A row as one line of JSON, as it was published where it was. */
 int gw_alerts_line(FILE *to, const gw_journal_row *r);
-/* A text as JSON has it, in quotes. */
-void gw_alerts_json_text(FILE *to, const char *text);
 
 /* For a person; all return text, "-" where nothing is known. */
 const char *gw_alerts_rarity(const gw_event *e, char *text, size_t n); /* "1 per 3.2 d"; "< 1 per ..." */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * `gwstream alerts export`: everything that the journal holds, for other programs, as JSON lines or CSV. */
 #include "pipeline/cmd_alerts.h"
+#include "pipeline/quote.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -134,7 +135,7 @@ static int ack_row(void *user, const gw_journal_ack *k)
         fprintf(to, ",\"latency_s\":%.6f", k->latency_s);
     if (k->refused) {
         fputs(",\"refused\":", to);
-        gw_alerts_json_text(to, k->refused);
+        gw_quote(to, k->refused);
     }
     fputs("}\n", to);
     return 0;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * `gwstream alerts stats` and `efficiency`: the journal in figures. */
 #include "pipeline/cmd_alerts.h"
+#include "pipeline/quote.h"
 #include "sinks/journal_stats.h"
 
 #include <inttypes.h>
@@ -81,19 +82,6 @@ int gw_alerts_efficiency(gw_journal *j, const gw_alerts_options *o, FILE *to)
 
 /* ---- stats ---- */
 
-void gw_alerts_json_text(FILE *to, const char *text)
-{
-    fputc('"', to);
-    for (const unsigned char *s = (const unsigned char *)text; *s; s++)
-        if (*s == '"' || *s == '\\')
-            fprintf(to, "\\%c", *s);
-        else if (*s < 0x20 || *s == 0x7f)
-            fprintf(to, "\\u%04x", *s);
-        else
-            fputc(*s, to);
-    fputc('"', to);
-}
-
 static void json_seconds(FILE *to, const char *name, double v)
 {
     fprintf(to, isnan(v) ? ",\"%s\":null" : ",\"%s\":%.6f", name, v);
@@ -113,14 +101,14 @@ static void json_spread(FILE *to, const char *name, const gw_spread *s)
 static void json_broker(FILE *to, const gw_broker_stats *b)
 {
     fputs("{\"name\":", to);
-    gw_alerts_json_text(to, b->name);
+    gw_quote(to, b->name);
     fprintf(to,
             ",\"acked\":%" PRIu64 ",\"waiting\":%" PRIu64 ",\"refused\":%" PRIu64 ",\"again\":%" PRIu64
             ",\"held\":%" PRIu64 ",\"reasons\":[",
             b->acked, b->waiting, b->refused, b->again, b->held);
     for (int i = 0; i < b->n_reasons; i++) {
         fprintf(to, "%s{\"n\":%" PRIu64 ",\"reason\":", i ? "," : "", b->reason[i].n);
-        gw_alerts_json_text(to, b->reason[i].text);
+        gw_quote(to, b->reason[i].text);
         fputc('}', to);
     }
     fputs("],", to);

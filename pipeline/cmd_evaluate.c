@@ -28,10 +28,12 @@ static const char help[] =
     "the\n"
     "same command goes on where it was stopped. Nothing leaves this host.\n\n"
     "  --model F         network (default: that of --config, else models/bbh-small.onnx); needs no card\n"
-    "  --config F        take simulation and stages of this graph (one `sim`, one `detect`)\n"
+    "  --config F        take simulation and stages of this graph (one `sim`; each of its `detect`\n"
+    "                    stages: of several the one event that `alerts` makes of them is judged)\n"
     "  --detectors A,B   of a network for several pairs, this one (default: its first)\n"
     "  --out D           folder of the results (default: evaluate)\n"
-    "  --days N          background, in days of time slides (default 10)\n"
+    "  --days N          background, in days of time slides (default 10 for each search of a set), of\n"
+    "                    each search\n"
     "  --hours N         ... of so many hours of noise (default 6)\n"
     "  --slides N        so many slides instead of as many as the days want\n"
     "  --background F    a background stage's archive (HDF5) instead of making one; may be given again\n"
@@ -187,7 +189,7 @@ static int absolute(const char *path, char *to, size_t size)
 /* A --config says itself which detectors there are. */
 static int choose_pair(gw_evaluate *e, const char *wanted)
 {
-    gw_model *m = &e->about;
+    gw_model *m = &e->search[0].about;
     char pair[2 * sizeof m->pair[0][0] + 2], known[GW_MODEL_PAIRS * sizeof pair] = "";
     if (e->graph)
         return gw_fail(GW_EUSAGE,
@@ -202,29 +204,45 @@ static int choose_pair(gw_evaluate *e, const char *wanted)
         const size_t used = strlen(known);
         snprintf(known + used, sizeof known - used, "%s%s", used ? " or " : "", pair);
     }
-    return gw_fail(GW_EUSAGE, "--detectors '%s': %s is for %s", wanted, e->model, known);
+    return gw_fail(GW_EUSAGE, "--detectors '%s': %s is for %s", wanted, e->search[0].model, known);
 }
 
-static int settle_model(options *o)
+static int settle_model(options *o, gw_search *s)
 {
-    gw_evaluate *e = &o->e;
-    const char *given = o->model;
+    const char *given = o->model ? o->model : s->asked;
     char found[GW_EVALUATE_PATH];
     gw_onnx *onnx = NULL;
-    if (!given && e->graph)
-        GW_TRY(gw_evaluate_config_model(e, &given));
     if (!given) {
         GW_TRY(gw_default_model(found, sizeof found));
         given = found;
     }
-    GW_TRY(absolute(given, e->model, sizeof e->model));
-    GW_TRY(gw_onnx_load(&onnx, e->model));
-    const int err = gw_model_read(&e->about, onnx);
+    GW_TRY(absolute(given, s->model, sizeof s->model));
+    GW_TRY(gw_onnx_load(&onnx, s->model));
+    const int err = gw_model_read(&s->about, onnx);
     gw_onnx_free(&onnx);
     GW_TRY(err);
     if (o->detectors)
-        GW_TRY(choose_pair(e, o->detectors));
-    return gw_sha256_file(e->model, e->sha256);
+        GW_TRY(choose_pair(&o->e, o->detectors));
+    return gw_sha256_file(s->model, s->sha256);
+}
+
+static int settle_searches(options *o)
+{
+    gw_evaluate *e = &o->e;
+    GW_TRY(gw_evaluate_searches(e));
+    if (e->n_searches > 1 && o->model)
+        return gw_fail(GW_EUSAGE, "--model and %s, which has %d searches with models of their own", e->config,
+                       e->n_searches);
+    if (e->n_searches > 1 && e->card)
+        return gw_fail(
+            GW_EUSAGE,
+            "--card and %s, which has %d searches: a card is of one network, evaluate it by --model",
+            e->config, e->n_searches);
+    for (int i = 0; i < e->n_searches; i++)
+        GW_TRY(settle_model(o, &e->search[i]));
+    if (e->days <= 0) /* so that once a day of all rests on as much noise as of one */
+        e->days = 10 * e->n_searches;
+    return GW_OK;
 }
 
 static int make_folder(const char *path)
@@ -243,7 +261,11 @@ static int settle_folder(gw_evaluate *e)
     if (access(full, W_OK) != 0)
         return gw_fail(GW_EACCESS, "--out %s: cannot be written to (%s)", e->out, strerror(errno));
     snprintf(e->folder, sizeof e->folder, "%s/pieces", full);
-    snprintf(e->provisional, sizeof e->provisional, "%s/card.yaml", e->folder);
+    for (int i = 0; i < e->n_searches; i++)
+        if (i)
+            snprintf(e->search[i].card, sizeof e->search[i].card, "%s/card-%d.yaml", e->folder, i + 1);
+        else
+            snprintf(e->search[i].card, sizeof e->search[i].card, "%s/card.yaml", e->folder);
     return make_folder(e->folder);
 }
 
@@ -319,30 +341,39 @@ static int plan_background(gw_evaluate *e, gw_piece **out, int *n)
     return GW_OK;
 }
 
-static int make_background(options *o, gw_eval_background *b)
+static int slide_noise(gw_evaluate *e, gw_eval_search *list)
 {
-    gw_evaluate *e = &o->e;
-    char path[GW_EVALUATE_PATH + 64];
+    char path[GW_EVALUATE_PATH + 80];
     gw_piece *p = NULL;
     int n = 0;
-    for (int i = 0; i < o->n_archives; i++)
-        GW_TRY(gw_evaluate_archive(e, o->archive[i], b));
-    if (!o->n_archives) {
-        GW_TRY(plan_background(e, &p, &n));
-        int err = write_graphs(e, p, n);
-        if (err == GW_OK)
-            err = gw_pieces_run(e, p, n, "noise");
-        for (int i = 0; err == GW_OK && i < n; i++) {
-            gw_piece_archive(e, &p[i], path);
-            err = gw_evaluate_archive(e, path, b);
-        }
-        free_pieces(p, n);
-        GW_TRY(err);
+    GW_TRY(plan_background(e, &p, &n));
+    int err = write_graphs(e, p, n);
+    if (err == GW_OK)
+        err = gw_pieces_run(e, p, n, "noise");
+    for (int k = 0; err == GW_OK && k < n * e->n_searches; k++) {
+        gw_piece_archive(e, &p[k / e->n_searches], k % e->n_searches, path);
+        err = gw_evaluate_archive(e, k % e->n_searches, path, list);
     }
-    GW_TRY(gw_eval_background_count(b));
-    /* Written each time: the same background gives the same bytes, and so the same pieces. */
-    remove(e->provisional);
-    return gw_evaluate_card(e, e->provisional, b, NULL, NULL);
+    free_pieces(p, n);
+    return err;
+}
+
+static int make_background(options *o, gw_eval_search *list, const gw_eval_about *about)
+{
+    gw_evaluate *e = &o->e;
+    for (int i = 0; i < o->n_archives; i++)
+        GW_TRY(gw_evaluate_archive(e, -1, o->archive[i], list));
+    if (!o->n_archives)
+        GW_TRY(slide_noise(e, list));
+    for (int i = 0; i < e->n_searches; i++) {
+        if (!(list[i].noise.slid_s > 0))
+            return gw_fail(GW_EUSAGE, "--background: none of the archives is of %s", e->search[i].name);
+        GW_TRY(gw_eval_background_count(&list[i].noise, e->n_searches));
+        /* Written each time: the same background gives the same bytes, and so the same pieces. */
+        remove(e->search[i].card);
+        GW_TRY(gw_evaluate_card(e, e->search[i].card, i, NULL, about));
+    }
+    return GW_OK;
 }
 
 static int make_injections(const gw_evaluate *e, gw_signals *all, double *searched_s)
@@ -375,70 +406,95 @@ static int make_injections(const gw_evaluate *e, gw_signals *all, double *search
 
 /* ---- what came out ---- */
 
-static void describe(const options *o, const gw_eval_background *b, gw_eval_about *about)
+static void describe(const options *o, gw_eval_about *about)
 {
     const gw_evaluate *e = &o->e;
-    snprintf(about->model, sizeof about->model, "%s", e->about.name);
-    snprintf(about->sha256, sizeof about->sha256, "%s", e->sha256);
-    snprintf(about->detectors, sizeof about->detectors, "%s", e->about.detectors);
-    snprintf(about->how, sizeof about->how,
-             "%s, through the stages of a live run (%s). Background: %.2f days of time slides of %.2f h%s. "
-             "Injections: %" PRId64
-             " at each SNR, m1 and m2 log-uniform 5-80 solar masses, ratio below 8, aligned spin below 0.6, "
-             "isotropic, no least detector ratio, in noise of other seeds; SNR is optimal network SNR over "
-             "the true "
-             "PSD from 20 Hz; PSD of 64 s of data that hold the injections.",
-             e->config ? "Simulated by the graph that was given"
-                       : "Simulated noise with lines and a glitch of SNR 4-80 every 30 s in each detector, "
-                         "sensitivities 0.75-1.3 of design",
-             e->config ? e->config : "resample, whiten, detect", b->slid_s / 86400, b->distinct_s / 3600,
-             o->n_archives ? " from archives" : " of noise", e->injections);
+    const gw_eval_background *b = &about->search[0].noise;
+    char own[160];
+    snprintf(
+        own, sizeof own,
+        "%d detect stages, whose events `alerts` makes into one: its rate is that of the best word times %d",
+        e->n_searches, e->n_searches);
+    for (int i = 1; i < e->n_searches; i++)
+        b = about->search[i].noise.slid_s < b->slid_s ? &about->search[i].noise : b;
+    snprintf(
+        about->how, sizeof about->how,
+        "%s, through the stages of a live run (%s%s%s). Background: %.2f days of time slides of %.2f h%s%s. "
+        "Injections: %" PRId64
+        " at each SNR, m1 and m2 log-uniform 5-80 solar masses, ratio below 8, aligned spin below 0.6, "
+        "isotropic, no least detector ratio, in noise of other seeds; SNR is optimal network SNR over "
+        "the true "
+        "PSD from 20 Hz; PSD of 64 s of data that hold the injections.",
+        e->config ? "Simulated by the graph that was given"
+                  : "Simulated noise with lines and a glitch of SNR 4-80 every 30 s in each detector, "
+                    "sensitivities 0.75-1.3 of design",
+        e->config ? e->config : "resample, whiten, detect", e->n_searches > 1 ? "; " : "",
+        e->n_searches > 1 ? own : "", b->slid_s / 86400, b->distinct_s / 3600,
+        o->n_archives ? " from archives" : " of noise", e->n_searches > 1 ? " for each search" : "",
+        e->injections);
 }
 
-static int finish(const options *o, const gw_eval_background *b, const gw_eval *m, gw_eval_about *about)
+static int finish(const options *o, const gw_eval *m, gw_eval_about *about)
 {
     const gw_evaluate *e = &o->e;
-    describe(o, b, about);
-    GW_TRY(gw_evaluate_write_json(e, b, m, about));
-    GW_TRY(gw_eval_write_page(e->out, m, b, about));
+    describe(o, about);
+    GW_TRY(gw_evaluate_write_json(e, m, about));
+    GW_TRY(gw_eval_write_page(e->out, m, about));
     if (e->card)
-        GW_TRY(gw_evaluate_card(e, e->card, b, m, about));
+        GW_TRY(gw_evaluate_card(e, e->card, 0, m, about));
     if (e->json)
-        return gw_evaluate_json(e, stdout, b, m, about);
-    gw_evaluate_print(e, b, m, about);
+        return gw_evaluate_json(e, stdout, m, about);
+    gw_evaluate_print(e, m, about);
     return GW_OK;
 }
 
-static int evaluate(options *o)
+static int judge(options *o, gw_eval_search *list, gw_eval *m)
 {
     gw_evaluate *e = &o->e;
-    gw_eval_background b = {0};
+    gw_eval_about about = {.search = list, .n_searches = e->n_searches};
     gw_signals all = {0};
-    gw_eval_about about = {0};
-    if (e->config)
-        GW_TRY(gw_conf_load(&e->graph, e->config));
-    GW_TRY(settle_model(o));
-    if (e->card)
-        GW_TRY(gw_evaluate_card_writable(e->card));
-    GW_TRY(settle_folder(e));
-    if (!e->jobs)
-        e->jobs = cores();
-    gw_eval *m = calloc(1, sizeof *m);
-    int lock = -1, err = m ? lock_folder(e, &lock) : gw_fail(GW_ENOMEM, "an evaluation");
+    int lock = -1;
+    for (int i = 0; i < e->n_searches; i++) {
+        const gw_search *s = &e->search[i];
+        snprintf(list[i].name, sizeof list[i].name, "%s", s->name);
+        snprintf(list[i].model, sizeof list[i].model, "%s", s->about.name);
+        snprintf(list[i].sha256, sizeof list[i].sha256, "%s", s->sha256);
+        snprintf(list[i].detectors, sizeof list[i].detectors, "%s", s->about.detectors);
+    }
+    int err = lock_folder(e, &lock);
     if (err == GW_OK)
-        err = make_background(o, &b);
+        err = make_background(o, list, &about);
     if (err == GW_OK)
         err = make_injections(e, &all, &about.searched_s);
     if (err == GW_OK)
         err = gw_eval_measure(m, all.s, all.n, e->snr, e->n_snrs);
     about.chance = all.chance;
     if (err == GW_OK)
-        err = finish(o, &b, m, &about);
+        err = finish(o, m, &about);
     if (lock >= 0)
         close(lock);
-    free(m);
     free(all.s);
-    gw_eval_background_free(&b);
+    return err;
+}
+
+static int evaluate(options *o)
+{
+    gw_evaluate *e = &o->e;
+    if (e->config)
+        GW_TRY(gw_conf_load(&e->graph, e->config));
+    GW_TRY(settle_searches(o));
+    if (e->card)
+        GW_TRY(gw_evaluate_card_writable(e->card));
+    GW_TRY(settle_folder(e));
+    if (!e->jobs)
+        e->jobs = cores();
+    gw_eval *m = calloc(1, sizeof *m);
+    gw_eval_search *list = calloc(GW_EVAL_SEARCHES, sizeof *list);
+    const int err = m && list ? judge(o, list, m) : gw_fail(GW_ENOMEM, "an evaluation");
+    for (int i = 0; list && i < GW_EVAL_SEARCHES; i++)
+        gw_eval_background_free(&list[i].noise);
+    free(list);
+    free(m);
     return err;
 }
 
@@ -462,7 +518,6 @@ int gw_cmd_evaluate(int argc, char **argv)
                                           {"quiet", no_argument, NULL, 'q'},
                                           {NULL, 0, NULL, 0}};
     options o = {.e = {.out = "evaluate",
-                       .days = 10,
                        .hours = 6,
                        .injections = 1000,
                        .seed = 1,

@@ -16,6 +16,18 @@
 
 enum { GW_PIECE_INJECTIONS = 25, GW_EVALUATE_PATH = 1024 };
 
+/* A detect stage that is judged: the program's own one, or one of --config's. What it does to noise and what is
+ * told of it stands at the same place of a list of gw_eval_search. */
+typedef struct gw_search {
+    const char *name;             /* of its stage */
+    char noise[24];               /* of the background stage in its place */
+    const char *asked;            /* the model as the graph has it; NULL: the graph is the program's own */
+    char model[GW_EVALUATE_PATH]; /* absolute */
+    char card[GW_EVALUATE_PATH + 32]; /* that injections are searched with */
+    char sha256[GW_SHA256_TEXT];
+    gw_model about;
+} gw_search;
+
 typedef struct gw_evaluate {
     /* as asked for */
     const char *config, *out, *card; /* config, card NULL: none */
@@ -25,10 +37,9 @@ typedef struct gw_evaluate {
     double snr[GW_EVAL_SNRS];
     bool json, quiet;
     /* settled */
-    char model[GW_EVALUATE_PATH], folder[GW_EVALUATE_PATH]; /* absolute; folder: of the pieces */
-    char provisional[GW_EVALUATE_PATH + 16]; /* the card that the injections are searched with */
-    char sha256[GW_SHA256_TEXT];
-    gw_model about;
+    char folder[GW_EVALUATE_PATH]; /* absolute; of the pieces */
+    int n_searches;
+    gw_search search[GW_EVAL_SEARCHES];
     gw_conf_file *graph; /* of `config`; NULL: the program's own */
 } gw_evaluate;
 
@@ -48,11 +59,11 @@ typedef struct gw_piece {
 double gw_piece_seconds(int injections);
 /* Sets p->yaml from the rest of it; the caller frees it. GW_ECONFIG for a --config that cannot be evaluated. */
 int gw_piece_graph(const gw_evaluate *e, gw_piece *p);
-/* The model that the one detect stage of --config names. */
-int gw_evaluate_config_model(gw_evaluate *e, const char **model);
-/* Where a piece leaves its journal or its archive. */
-void gw_piece_journal(const gw_evaluate *e, const gw_piece *p, char path[GW_EVALUATE_PATH + 64]);
-void gw_piece_archive(const gw_evaluate *e, const gw_piece *p, char path[GW_EVALUATE_PATH + 64]);
+/* The searches: the detect stages of --config, or the program's own. */
+int gw_evaluate_searches(gw_evaluate *e);
+/* Where a piece leaves its journal, or the archive of search i. */
+void gw_piece_journal(const gw_evaluate *e, const gw_piece *p, char path[GW_EVALUATE_PATH + 80]);
+void gw_piece_archive(const gw_evaluate *e, const gw_piece *p, int i, char path[GW_EVALUATE_PATH + 80]);
 
 /* -- cmd_evaluate_pieces.c -- */
 
@@ -62,8 +73,9 @@ int gw_pieces_run(const gw_evaluate *e, const gw_piece *p, int n, const char *wh
 
 /* -- cmd_evaluate_read.c -- */
 
-/* Adds an archive to the background; it must be of the model. */
-int gw_evaluate_archive(const gw_evaluate *e, const char *path, gw_eval_background *b);
+/* Adds an archive to the background of search i, whose model it must be of; or, i < 0, of the search that it is of: whose
+ * `background` stage in --config has its name, or else the only one with its model. GW_EMISMATCH. */
+int gw_evaluate_archive(const gw_evaluate *e, int i, const char *path, gw_eval_search *list);
 
 typedef struct gw_signals {
     gw_eval_signal *s; /* [n] */
@@ -78,19 +90,16 @@ int gw_piece_read(const gw_evaluate *e, const gw_piece *p, gw_signals *all);
 
 /* Whether gw_evaluate_card may write there; to be asked before the work is done. */
 int gw_evaluate_card_writable(const char *path);
-/* A card that `detect` takes, replaced whole or not at all. m NULL: thresholds and background alone. Sections
- * of a card that is there already, of this model, and that are not evaluate's own are kept as they are. */
-int gw_evaluate_card(const gw_evaluate *e, const char *path, const gw_eval_background *b, const gw_eval *m,
+/* A card that `detect` takes for the i-th search, replaced whole or not at all. m NULL: thresholds and background
+ * alone. Sections of a card that is there already, of this model, and that are not evaluate's own are kept. */
+int gw_evaluate_card(const gw_evaluate *e, const char *path, int i, const gw_eval *m,
                      const gw_eval_about *about);
-int gw_evaluate_json(const gw_evaluate *e, FILE *to, const gw_eval_background *b, const gw_eval *m,
-                     const gw_eval_about *about);
+int gw_evaluate_json(const gw_evaluate *e, FILE *to, const gw_eval *m, const gw_eval_about *about);
 /* evaluate.json in the folder. */
-int gw_evaluate_write_json(const gw_evaluate *e, const gw_eval_background *b, const gw_eval *m,
-                           const gw_eval_about *about);
+int gw_evaluate_write_json(const gw_evaluate *e, const gw_eval *m, const gw_eval_about *about);
 
 /* -- cmd_evaluate_print.c -- */
 
-void gw_evaluate_print(const gw_evaluate *e, const gw_eval_background *b, const gw_eval *m,
-                       const gw_eval_about *about);
+void gw_evaluate_print(const gw_evaluate *e, const gw_eval *m, const gw_eval_about *about);
 
 #endif

@@ -22,14 +22,14 @@ double gw_piece_seconds(int injections)
     return FIRST_S + SPACING_S * injections - END_S;
 }
 
-void gw_piece_journal(const gw_evaluate *e, const gw_piece *p, char path[GW_EVALUATE_PATH + 64])
+void gw_piece_journal(const gw_evaluate *e, const gw_piece *p, char path[GW_EVALUATE_PATH + 80])
 {
-    snprintf(path, GW_EVALUATE_PATH + 64, "%s/%s.sqlite", e->folder, p->name);
+    snprintf(path, GW_EVALUATE_PATH + 80, "%s/%s.sqlite", e->folder, p->name);
 }
 
-void gw_piece_archive(const gw_evaluate *e, const gw_piece *p, char path[GW_EVALUATE_PATH + 64])
+void gw_piece_archive(const gw_evaluate *e, const gw_piece *p, int i, char path[GW_EVALUATE_PATH + 80])
 {
-    snprintf(path, GW_EVALUATE_PATH + 64, "%s/%s-noise.hdf5", e->folder, p->name);
+    snprintf(path, GW_EVALUATE_PATH + 80, "%s/%s-%s.hdf5", e->folder, p->name, e->search[i].noise);
 }
 
 /* Each piece has its own noise. The SNR's place in the list must not change it. */
@@ -60,21 +60,21 @@ static void add_piece(gw_text *t, const gw_evaluate *e, const gw_piece *p)
     gw_text_add(t, "}\n");
 }
 
-static void add_search(gw_text *t, const gw_evaluate *e, const char *name)
+static void add_search(gw_text *t, const gw_search *s)
 {
     gw_text_add(t, "  ");
-    gw_text_quote(t, name);
+    gw_text_quote(t, s->name);
     gw_text_add(t, ": {kind: detect, model: ");
-    gw_text_quote(t, e->model);
+    gw_text_quote(t, s->model);
     gw_text_add(t, ", card: ");
-    gw_text_quote(t, e->provisional);
+    gw_text_quote(t, s->card);
 }
 
-static void add_noise(gw_text *t, const gw_evaluate *e, const gw_piece *p)
+static void add_noise(gw_text *t, const gw_evaluate *e, const gw_search *s, const gw_piece *p)
 {
-    char path[GW_EVALUATE_PATH + 64];
-    gw_text_add(t, "  noise: {kind: background, model: ");
-    gw_text_quote(t, e->model);
+    char path[GW_EVALUATE_PATH + 80];
+    gw_text_add(t, "  %s: {kind: background, model: ", s->noise);
+    gw_text_quote(t, s->model);
     gw_text_add(t, ", slides: %" PRId64 ", floor: %s, memory: %.0fs, checkpoint_replay: true, checkpoint: ",
                 e->slides, floor_text, p->seconds + 60);
     snprintf(path, sizeof path, "%s/%s.hdf5", e->folder,
@@ -82,33 +82,44 @@ static void add_noise(gw_text *t, const gw_evaluate *e, const gw_piece *p)
     gw_text_quote(t, path);
 }
 
-static void add_sinks(gw_text *t, const gw_evaluate *e, const gw_piece *p, const char *source,
-                      const char *search)
+static int add_sinks(gw_text *t, const gw_evaluate *e, const gw_piece *p, const char *source,
+                     gw_conf *refractory)
 {
-    char path[GW_EVALUATE_PATH + 64];
+    char path[GW_EVALUATE_PATH + 80];
     if (!p->injections) {
-        gw_text_add(t, "sinks:\n  rest: {kind: \"null\", from: noise}\n");
-        return;
+        gw_text_add(t, "sinks:\n  rest: {kind: \"null\", from: ");
+        for (int i = 0; i < e->n_searches; i++)
+            gw_text_add(t, "%s%s", i ? ", " : e->n_searches > 1 ? "[" : "", e->search[i].noise);
+        gw_text_add(t, "%s}\n", e->n_searches > 1 ? "]" : "");
+        return GW_OK;
     }
     gw_piece_journal(e, p, path);
     gw_text_add(t, "sinks:\n  alerts: {kind: alerts, print: none, from: [");
-    gw_text_quote(t, search);
-    gw_text_add(t, ", ");
+    for (int i = 0; i < e->n_searches; i++) {
+        gw_text_quote(t, e->search[i].name);
+        gw_text_add(t, ", ");
+    }
     gw_text_quote(t, source);
     gw_text_add(t, "], journal: ");
     gw_text_quote(t, path);
+    if (refractory) {
+        gw_text_add(t, ", refractory: ");
+        GW_TRY(gw_text_node(t, refractory, NULL));
+    }
     gw_text_add(t, "}\n");
+    return GW_OK;
 }
 
 /* ---- the program's own graph ---- */
 
-static void add_plain(gw_text *t, const gw_evaluate *e, const gw_piece *p)
+static int add_plain(gw_text *t, const gw_evaluate *e, const gw_piece *p)
 {
+    const gw_model *about = &e->search[0].about;
     uint64_t state = seed_of(e, p);
     gw_text_add(t, "sources:\n  sky: {kind: sim, rate: %" PRIu32 "Hz, detectors: [%s], sensitivity: [",
-                2 * e->about.rate_hz, e->about.detectors);
+                2 * about->rate_hz, about->detectors);
     int detectors = 1;
-    for (const char *c = e->about.detectors; *c; c++)
+    for (const char *c = about->detectors; *c; c++)
         detectors += *c == ',';
     for (int d = 0; d < detectors; d++)
         gw_text_add(t, "%s%.3f", d ? ", " : "", 0.75 + 0.55 * even(&state));
@@ -117,13 +128,13 @@ static void add_plain(gw_text *t, const gw_evaluate *e, const gw_piece *p)
     gw_text_add(t,
                 "stages:\n  down: {kind: resample, from: sky, rate: %" PRIu32
                 "Hz}\n  white: {kind: whiten, from: down}\n",
-                e->about.rate_hz);
+                about->rate_hz);
     if (p->injections)
-        add_search(t, e, "search");
+        add_search(t, &e->search[0]);
     else
-        add_noise(t, e, p);
+        add_noise(t, e, &e->search[0], p);
     gw_text_add(t, ", from: white}\n");
-    add_sinks(t, e, p, "sky", "search");
+    return add_sinks(t, e, p, "sky", NULL);
 }
 
 /* ---- a --config ---- */
@@ -134,35 +145,47 @@ static bool is_kind(gw_conf *c, const char *wanted)
     return gw_conf_get_text(c, "kind", &kind) == GW_OK && strcmp(kind, wanted) == 0;
 }
 
-/* The only one of its kind in a section; what else there may be does not matter here. */
-static int find_only(gw_evaluate const *e, const char *section, const char *kind, gw_conf **found,
-                     const char **name)
+/* The simulation; what other sources there may be does not matter here. */
+static int find_sim(gw_evaluate const *e, gw_conf **found, const char **name)
 {
     gw_conf *map;
     *found = NULL;
-    GW_TRY(gw_conf_need(gw_conf_root(e->graph), section, &map));
+    GW_TRY(gw_conf_need(gw_conf_root(e->graph), "sources", &map));
     for (int i = 0; gw_conf_kind(map) == GW_CONF_MAP && i < gw_conf_count(map); i++) {
         gw_conf *c = gw_conf_item(map, i);
-        if (!is_kind(c, kind))
+        if (!is_kind(c, "sim"))
             continue;
         if (*found)
-            return gw_conf_fail(
-                c, "evaluate wants one %s, this is the second; it judges one search at a time", kind);
+            return gw_conf_fail(c, "evaluate wants one sim, this is the second");
         *found = c;
         *name = gw_conf_key(map, i);
     }
-    if (!*found)
-        return gw_conf_fail(map, "evaluate wants a %s here, and there is none", kind);
-    return GW_OK;
+    return *found ? GW_OK : gw_conf_fail(map, "evaluate wants a sim here, and there is none");
 }
 
-int gw_evaluate_config_model(gw_evaluate *e, const char **model)
+int gw_evaluate_searches(gw_evaluate *e)
 {
-    gw_conf *c, *node;
-    const char *name;
-    GW_TRY(find_only(e, "stages", "detect", &c, &name));
-    GW_TRY(gw_conf_need(c, "model", &node));
-    return gw_conf_text(node, model);
+    gw_conf *map, *node;
+    e->search[0] = (gw_search){.name = "search", .noise = "noise"};
+    e->n_searches = 1;
+    if (!e->graph)
+        return GW_OK;
+    GW_TRY(gw_conf_need(gw_conf_root(e->graph), "stages", &map));
+    e->n_searches = 0;
+    for (int i = 0; gw_conf_kind(map) == GW_CONF_MAP && i < gw_conf_count(map); i++) {
+        gw_conf *c = gw_conf_item(map, i);
+        if (!is_kind(c, "detect"))
+            continue;
+        if (e->n_searches == GW_EVAL_SEARCHES)
+            return gw_conf_fail(c, "evaluate takes at most %d detect stages", GW_EVAL_SEARCHES);
+        gw_search *s = &e->search[e->n_searches++];
+        s->name = gw_conf_key(map, i);
+        GW_TRY(gw_conf_need(c, "model", &node));
+        GW_TRY(gw_conf_text(node, &s->asked));
+        if (e->n_searches > 1)
+            snprintf(s->noise, sizeof s->noise, "noise_%d", e->n_searches);
+    }
+    return e->n_searches ? GW_OK : gw_conf_fail(map, "evaluate wants a detect here, and there is none");
 }
 
 /* Opens the map again that was just written. */
@@ -180,6 +203,7 @@ static int add_stages(gw_text *t, const gw_evaluate *e, const gw_piece *p)
     /* Of detect: how events are told apart, which the background's clusters follow; and how it computes. */
     static const char *const kept[] = {"refractory", "hop"};
     gw_conf *map, *from;
+    const gw_search *s = e->search; /* in the order of the graph */
     GW_TRY(gw_conf_need(gw_conf_root(e->graph), "stages", &map));
     gw_text_add(t, "stages:\n");
     for (int i = 0; i < gw_conf_count(map); i++) {
@@ -196,9 +220,9 @@ static int add_stages(gw_text *t, const gw_evaluate *e, const gw_piece *p)
         }
         GW_TRY(gw_conf_need(c, "from", &from));
         if (p->injections)
-            add_search(t, e, gw_conf_key(map, i));
+            add_search(t, s++);
         else
-            add_noise(t, e, p);
+            add_noise(t, e, s++, p);
         gw_text_add(t, ", from: ");
         GW_TRY(gw_text_node(t, from, NULL));
         for (int k = 0; k < (p->injections ? 2 : 1); k++) {
@@ -213,14 +237,23 @@ static int add_stages(gw_text *t, const gw_evaluate *e, const gw_piece *p)
     return GW_OK;
 }
 
+/* How the events of several searches become one. */
+static gw_conf *find_refractory(const gw_evaluate *e)
+{
+    gw_conf *map = gw_conf_find(gw_conf_root(e->graph), "sinks"), *found = NULL;
+    for (int i = 0; map && !found && gw_conf_kind(map) == GW_CONF_MAP && i < gw_conf_count(map); i++)
+        if (is_kind(gw_conf_item(map, i), "alerts"))
+            found = gw_conf_find(gw_conf_item(map, i), "refractory");
+    return found;
+}
+
 static int add_config(gw_text *t, const gw_evaluate *e, const gw_piece *p)
 {
     static const char *const of_sim[] = {"seed",  "start", "duration", "pace",  "population", "signals",
                                          "parts", "node",  "link",     "lanes", NULL};
-    gw_conf *sim, *detect;
-    const char *source, *search;
-    GW_TRY(find_only(e, "sources", "sim", &sim, &source));
-    GW_TRY(find_only(e, "stages", "detect", &detect, &search));
+    gw_conf *sim;
+    const char *source = NULL;
+    GW_TRY(find_sim(e, &sim, &source));
     gw_text_add(t, "sources:\n  ");
     gw_text_quote(t, source);
     gw_text_add(t, ": ");
@@ -228,17 +261,20 @@ static int add_config(gw_text *t, const gw_evaluate *e, const gw_piece *p)
     reopen(t);
     add_piece(t, e, p);
     GW_TRY(add_stages(t, e, p));
-    add_sinks(t, e, p, source, search);
-    return GW_OK;
+    return add_sinks(t, e, p, source, e->n_searches > 1 ? find_refractory(e) : NULL);
 }
 
 /* What a piece depends on and its graph names only by a path: with it, an equal text is an equal piece. */
 static int add_heading(gw_text *t, const gw_evaluate *e, const gw_piece *p)
 {
     char card[GW_SHA256_TEXT] = "";
-    if (p->injections)
-        GW_TRY(gw_sha256_file(e->provisional, card));
-    gw_text_add(t, "# gwstream " GW_VERSION ", model %s%s%s\n", e->sha256, *card ? ", card " : "", card);
+    gw_text_add(t, "# gwstream " GW_VERSION);
+    for (int i = 0; i < e->n_searches; i++) {
+        if (p->injections)
+            GW_TRY(gw_sha256_file(e->search[i].card, card));
+        gw_text_add(t, ", model %s%s%s", e->search[i].sha256, *card ? ", card " : "", card);
+    }
+    gw_text_add(t, "\n");
     return GW_OK;
 }
 
@@ -249,7 +285,7 @@ int gw_piece_graph(const gw_evaluate *e, gw_piece *p)
     if (err == GW_OK && e->graph)
         err = add_config(&t, e, p);
     else if (err == GW_OK)
-        add_plain(&t, e, p);
+        err = add_plain(&t, e, p);
     if (err == GW_OK && t.failed)
         err = gw_fail(GW_ENOMEM, "the graph of %s", p->name);
     if (err != GW_OK) {

@@ -71,10 +71,14 @@ static int write_text(const char *path, const char *text)
 static void clear(const gw_evaluate *e, const gw_piece *p)
 {
     static const char *const left[] = {".yaml",       ".run.yaml",    ".sqlite", ".sqlite-wal",
-                                       ".sqlite-shm", ".sqlite-lock", ".log",    "-noise.hdf5"};
+                                       ".sqlite-shm", ".sqlite-lock", ".log"};
     char path[PATH];
     for (size_t i = 0; i < sizeof left / sizeof left[0]; i++) {
         file_of(e, p, left[i], path);
+        remove(path);
+    }
+    for (int i = 0; i < e->n_searches; i++) {
+        gw_piece_archive(e, p, i, path);
         remove(path);
     }
 }
@@ -142,21 +146,23 @@ static int fail_piece(const work *w, const gw_piece *p, int status)
 /* A run that somebody ended early exits 0 all the same: count what it left. */
 static int check(const work *w, const gw_piece *p)
 {
-    char path[GW_EVALUATE_PATH + 64];
+    char path[GW_EVALUATE_PATH + 80];
     gw_signals s = {0};
-    gw_eval_background b = {0};
-    int err;
-    if (p->injections) {
+    gw_eval_search *list = calloc(GW_EVAL_SEARCHES, sizeof *list);
+    int err = list ? GW_OK : gw_fail(GW_ENOMEM, "%s", p->name);
+    if (err == GW_OK && p->injections)
         err = gw_piece_read(w->e, p, &s);
-    } else {
-        gw_piece_archive(w->e, p, path);
-        err = gw_evaluate_archive(w->e, path, &b);
-        if (err == GW_OK && b.distinct_s < 0.5 * p->seconds)
-            err = gw_fail(GW_EFORMAT, "%s: %.0f s of %.0f s of noise were searched", p->name, b.distinct_s,
-                          p->seconds);
+    for (int i = 0; err == GW_OK && !p->injections && i < w->e->n_searches; i++) {
+        gw_piece_archive(w->e, p, i, path);
+        err = gw_evaluate_archive(w->e, i, path, list);
+        if (err == GW_OK && list[i].noise.distinct_s < 0.5 * p->seconds)
+            err = gw_fail(GW_EFORMAT, "%s: %.0f s of %.0f s of noise were searched", p->name,
+                          list[i].noise.distinct_s, p->seconds);
     }
     free(s.s);
-    gw_eval_background_free(&b);
+    for (int i = 0; list && i < GW_EVAL_SEARCHES; i++)
+        gw_eval_background_free(&list[i].noise);
+    free(list);
     return err;
 }
 

@@ -2,6 +2,7 @@
  * An evaluation as files for programs: the model card and evaluate.json. The page for people is
  * sinks/evaluation_page.c. */
 #include "pipeline/cmd_evaluate.h"
+#include "pipeline/quote.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -46,7 +47,7 @@ static int put_in_place(const char *path, const char *part)
 
 int gw_evaluate_card_writable(const char *path)
 {
-    char part[GW_EVALUATE_PATH + 64];
+    char part[GW_EVALUATE_PATH + 80];
     FILE *to;
     gw_card *old = NULL;
     const int err = gw_card_load(&old, path);
@@ -61,22 +62,6 @@ int gw_evaluate_card_writable(const char *path)
 
 /* ---- the card ---- */
 
-/* A YAML and JSON string. */
-static void quote(FILE *to, const char *s)
-{
-    putc('"', to);
-    for (; *s; s++) {
-        const unsigned char c = (unsigned char)*s;
-        if (c == '"' || c == '\\')
-            fprintf(to, "\\%c", c);
-        else if (c < 0x20 || c == 0x7f)
-            fprintf(to, "\\u%04x", c);
-        else
-            putc(c, to);
-    }
-    putc('"', to);
-}
-
 static void card_table(FILE *to, const char *indent, const char *name, const gw_eval *m,
                        const gw_eval_share *share)
 {
@@ -87,13 +72,13 @@ static void card_table(FILE *to, const char *indent, const char *name, const gw_
     fputs("}\n", to);
 }
 
-static void card_results(FILE *to, const gw_evaluate *e, const gw_eval_background *b, const gw_eval *m,
-                         const gw_eval_about *about)
+static void card_results(FILE *to, const gw_evaluate *e, const gw_eval *m, const gw_eval_about *about)
 {
+    const gw_eval_background *b = &about->search[0].noise;
     fputs("evaluation:\n  by: ", to);
-    quote(to, "gwstream " GW_VERSION " evaluate");
+    gw_quote(to, "gwstream " GW_VERSION " evaluate");
     fputs("\n  how: ", to);
-    quote(to, about->how);
+    gw_quote(to, about->how);
     fprintf(to, "\n  seed: %" PRId64 "\n  injections: %" PRId64 " # at each SNR\n", e->seed, e->injections);
     if (isfinite(b->rate_low_hz[GW_PER_DAY]))
         fprintf(to,
@@ -167,7 +152,7 @@ static bool is_own(const char *section)
 
 /* Other people's sections of the card that is there, as they stand, comments and all: what was measured of
  * these weights stays true of them, of others not. */
-static int keep_others(FILE *to, const gw_evaluate *e, const char *path)
+static int keep_others(FILE *to, const gw_search *s, const char *path)
 {
     gw_card *old = NULL;
     char *line = NULL, name[64];
@@ -177,7 +162,7 @@ static int keep_others(FILE *to, const gw_evaluate *e, const char *path)
         return GW_OK;
     if (err != GW_OK)
         return gw_fail_at(err, "%s is there and is no model card; it is not replaced", path);
-    const bool same = strcmp(old->model_sha256, e->sha256) == 0;
+    const bool same = strcmp(old->model_sha256, s->sha256) == 0;
     gw_card_free(&old);
     FILE *f = same ? fopen(path, "r") : NULL;
     for (bool keep = false; f && getline(&line, &room, f) >= 0;) {
@@ -192,11 +177,11 @@ static int keep_others(FILE *to, const gw_evaluate *e, const char *path)
     return GW_OK;
 }
 
-static void write_card(FILE *to, const gw_evaluate *e, const gw_eval_background *b)
+static void write_card(FILE *to, const gw_search *s, const gw_eval_background *b)
 {
     fputs("model: {name: ", to);
-    quote(to, e->about.name);
-    fprintf(to, ", sha256: %s}\n", e->sha256);
+    gw_quote(to, s->about.name);
+    fprintf(to, ", sha256: %s}\n", s->sha256);
     fprintf(to, "thresholds: {candidate: %.9g, alert: %.9g}\n", b->threshold[GW_PER_HOUR],
             b->threshold[GW_PER_DAY]);
     fprintf(to,
@@ -208,17 +193,17 @@ static void write_card(FILE *to, const gw_evaluate *e, const gw_eval_background 
     fputs("]\n", to);
 }
 
-int gw_evaluate_card(const gw_evaluate *e, const char *path, const gw_eval_background *b, const gw_eval *m,
+int gw_evaluate_card(const gw_evaluate *e, const char *path, int i, const gw_eval *m,
                      const gw_eval_about *about)
 {
-    char part[GW_EVALUATE_PATH + 64];
+    char part[GW_EVALUATE_PATH + 80];
     FILE *to;
     gw_card *card = NULL;
     GW_TRY(open_part(path, part, sizeof part, &to));
-    write_card(to, e, b);
+    write_card(to, &e->search[i], &about->search[i].noise);
     if (m)
-        card_results(to, e, b, m, about);
-    int err = keep_others(to, e, path);
+        card_results(to, e, m, about);
+    int err = keep_others(to, &e->search[i], path);
     if (err != GW_OK) {
         fclose(to);
         remove(part);
@@ -310,7 +295,7 @@ static void json_rate(FILE *to, const gw_eval *m, int r)
 
 static void json_background(FILE *to, const gw_eval_background *b)
 {
-    fputs("  \"background\": {\"slid_s\": ", to);
+    fputs("\"background\": {\"slid_s\": ", to);
     number(to, b->slid_s);
     member(to, "distinct_s", b->distinct_s);
     fprintf(to, ", \"clusters\": %zu", b->n);
@@ -329,20 +314,76 @@ static void json_background(FILE *to, const gw_eval_background *b)
     fputs(", \"counts\": [", to);
     for (uint32_t i = 0; i < b->bins; i++)
         fprintf(to, "%s%u", i ? ", " : "", b->count[i]);
-    fputs("]},\n", to);
+    fputs("]}", to);
 }
 
-int gw_evaluate_json(const gw_evaluate *e, FILE *to, const gw_eval_background *b, const gw_eval *m,
-                     const gw_eval_about *about)
+static void json_model(FILE *to, const gw_eval_search *s)
 {
-    fputs("{\n  \"software\": \"gwstream " GW_VERSION "\", \"model\": {\"name\": ", to);
-    quote(to, e->about.name);
-    fprintf(to, ", \"sha256\": \"%s\", \"detectors\": ", e->sha256);
-    quote(to, e->about.detectors);
-    fputs("},\n  \"how\": ", to);
-    quote(to, about->how);
+    fputs("\"model\": {\"name\": ", to);
+    gw_quote(to, s->model);
+    fprintf(to, ", \"sha256\": \"%s\", \"detectors\": ", s->sha256);
+    gw_quote(to, s->detectors);
+    putc('}', to);
+}
+
+static void json_counts(FILE *to, const gw_eval *m, const char *name,
+                        const uint32_t found[GW_RATES][GW_EVAL_SNRS])
+{
+    gw_quote(to, name);
+    fputs(": {", to);
+    for (int r = 0; r < GW_RATES; r++) {
+        fprintf(to, "%s\"%s\": {", r ? ", " : "", rate_name[r]);
+        for (int k = 0; k < m->n_snrs; k++)
+            fprintf(to, "%s\"%g\": %u", k ? ", " : "", m->snr[k], found[r][k]);
+        putc('}', to);
+    }
+    putc('}', to);
+}
+
+/* Of several searches: what each does to noise, and who found how many. */
+static void json_set(FILE *to, const gw_eval *m, const gw_eval_about *about)
+{
+    fprintf(to, "  \"trials\": %d, \"searches\": [", about->n_searches);
+    for (int i = 0; i < about->n_searches; i++) {
+        fputs(i ? ",\n    {\"name\": " : "\n    {\"name\": ", to);
+        gw_quote(to, about->search[i].name);
+        fputs(", ", to);
+        json_model(to, &about->search[i]);
+        fputs(",\n     ", to);
+        json_background(to, &about->search[i].noise);
+        putc('}', to);
+    }
+    fputs("],\n  \"found_in\": {", to);
+    for (int i = 0; i < m->n_sets; i++) {
+        fputs(i ? ",\n    " : "\n    ", to);
+        json_counts(to, m, m->set[i].name, m->set[i].found);
+    }
+    fputs("},\n  \"found_with\": {", to);
+    for (int i = 0; i < about->n_searches; i++) {
+        fputs(i ? ",\n    " : "\n    ", to);
+        json_counts(to, m, about->search[i].name, m->part[i]);
+    }
+    fputs("},\n", to);
+}
+
+int gw_evaluate_json(const gw_evaluate *e, FILE *to, const gw_eval *m, const gw_eval_about *about)
+{
+    const bool alone = about->n_searches == 1;
+    fputs("{\n  \"software\": \"gwstream " GW_VERSION "\"", to);
+    if (alone) {
+        fputs(", ", to);
+        json_model(to, &about->search[0]);
+    }
+    fputs(",\n  \"how\": ", to);
+    gw_quote(to, about->how);
     fprintf(to, ",\n  \"seed\": %" PRId64 ", \"injections_per_snr\": %" PRId64 ",\n", e->seed, e->injections);
-    json_background(to, b);
+    if (alone) {
+        fputs("  ", to);
+        json_background(to, &about->search[0].noise);
+        fputs(",\n", to);
+    } else {
+        json_set(to, m, about);
+    }
     fputs("  \"intervals\": \"Wilson, 1 sigma\",\n  \"efficiency\": {\n", to);
     for (int r = 0; r < GW_RATES; r++) {
         json_rate(to, m, r);
@@ -362,6 +403,10 @@ int gw_evaluate_json(const gw_evaluate *e, FILE *to, const gw_eval_background *b
     json_timing(to, &m->timed[GW_EVAL_BINS]);
     fputs(", \"all_each_detector\": ", to);
     json_timing(to, &m->timed_each);
+    for (int d = 0; about->n_searches > 1 && d < m->n_detectors; d++) {
+        fprintf(to, ", \"at_%s\": ", m->detector[d]);
+        json_timing(to, &m->timed_at[d]);
+    }
     fputs(",\n    \"chirp_mass\": {", to);
     for (int k = 0; k < GW_EVAL_BINS; k++) {
         fprintf(to, "%s\"%g-%g\": ", k ? ", " : "", gw_eval_edge[k], gw_eval_edge[k + 1]);
@@ -383,14 +428,13 @@ int gw_evaluate_json(const gw_evaluate *e, FILE *to, const gw_eval_background *b
     return ferror(to) ? gw_fail(GW_EIO, "evaluate.json cannot be written (%s)", strerror(errno)) : GW_OK;
 }
 
-int gw_evaluate_write_json(const gw_evaluate *e, const gw_eval_background *b, const gw_eval *m,
-                           const gw_eval_about *about)
+int gw_evaluate_write_json(const gw_evaluate *e, const gw_eval *m, const gw_eval_about *about)
 {
-    char path[GW_EVALUATE_PATH], part[GW_EVALUATE_PATH + 64];
+    char path[GW_EVALUATE_PATH], part[GW_EVALUATE_PATH + 80];
     FILE *to;
     snprintf(path, sizeof path, "%s/evaluate.json", e->out);
     GW_TRY(open_part(path, part, sizeof part, &to));
-    (void)gw_evaluate_json(e, to, b, m, about);
+    (void)gw_evaluate_json(e, to, m, about);
     GW_TRY(close_part(path, part, to));
     return put_in_place(path, part);
 }

@@ -4,11 +4,15 @@
 #include "pipeline/cmd.h"
 #include "pipeline/cmd_text.h"
 #include "pipeline/config.h"
+#include "pipeline/log.h"
+#include "pipeline/stages/model.h"
+#include "sources/join.h"
 
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static int bad_option(char **argv)
 {
@@ -20,10 +24,14 @@ static int bad_option(char **argv)
 
 static const char replay_help[] =
     "usage: gwstream replay [options] FILE.hdf5 ...\n\n"
-    "Searches archived recordings of two detectors (GWOSC, GWpy, MLGWSC-1 or one-dataset-per-channel HDF5;\n"
-    "any number of files, joined in time) and prints each event as a line of JSON. Nothing leaves this "
-    "host.\n\n"
-    "  --model F         network (default: models/bbh-small.onnx; its card lies beside it)\n"
+    "Searches archived recordings of two detectors or more (GWOSC, GWpy, MLGWSC-1 or one-dataset-per-channel "
+    "HDF5;\n"
+    "any number of files, joined in time) and prints each event as a line of JSON. Of three detectors each "
+    "pair\n"
+    "that there is a network for is searched, and what they find is one event. Nothing leaves this host.\n\n"
+    "  --model F         network (default: models/bbh-small.onnx, and bbh-virgo.onnx beside it where it is; "
+    "each\n"
+    "                    with its card beside it); may be given again, for other pairs\n"
     "  --journal F       SQLite journal of events (default: gwstream.sqlite; see gwstream alerts)\n"
     "  --output F        append the JSON lines to this file instead of stdout\n"
     "  --speed N         N times real time (default 0: as fast as it goes)\n"
@@ -33,14 +41,19 @@ static const char replay_help[] =
     "  --candidate X     candidate threshold instead of the card's 1/hour\n"
     "  --whitened F      record the whitened strain (HDF5)\n"
     "  --statistic F     record the ranking statistic (HDF5)\n"
-    "  --picture F       draw the event (PNG)\n"
-    "  --challenge F     write the event file of the MLGWSC-1 challenge (HDF5: time, stat, var)\n"
+    "  --picture F       draw the event (PNG), with the first pair's statistic\n"
+    "  --challenge F     write the event file of the MLGWSC-1 challenge (HDF5: time, stat, var); of one "
+    "pair\n"
     "  --yaml            print the graph instead of running it\n"
     "  --quiet           no progress\n";
 
+enum { MOST_MODELS = 8, MOST_SEARCHES = 16, MODEL_PATH = 640 };
+
 typedef struct replay_options {
-    const char *model, *journal, *output, *speed, *block, *start, *end, *candidate, *whitened, *statistic,
-        *picture, *challenge;
+    char model[MOST_MODELS][MODEL_PATH];
+    int models;
+    const char *journal, *output, *speed, *block, *start, *end, *candidate, *whitened, *statistic, *picture,
+        *challenge;
     const char *offset[8];
     int offsets;
     bool yaml, quiet;
@@ -67,7 +80,11 @@ static int replay_option(int c, replay_options *o, char **argv)
 {
     switch (c) {
     case MODEL:
-        o->model = optarg;
+        if (o->models == MOST_MODELS)
+            return gw_fail(GW_EUSAGE, "--model: at most %d", MOST_MODELS);
+        if (strlen(optarg) >= MODEL_PATH)
+            return gw_fail(GW_EUSAGE, "--model '%.100s...': too long for the name of a file", optarg);
+        strcpy(o->model[o->models++], optarg);
         break;
     case JOURNAL:
         o->journal = optarg;
@@ -119,13 +136,139 @@ static int replay_option(int c, replay_options *o, char **argv)
     return GW_OK;
 }
 
-static void add_record(gw_text *t, const char *name, const char *from, const char *path)
+/* ---- which pairs ---- */
+
+typedef struct search {
+    char name[40], pair[2][8]; /* pair empty: all streams */
+    const char *model;
+} search;
+
+typedef struct searches {
+    search s[MOST_SEARCHES];
+    int n, of_model;                /* of the model at hand */
+    char detectors[8][8], list[80]; /* in the files */
+    int n_detectors;
+} searches;
+
+/* The one that is shipped, and that for pairs with V1 where it lies beside it. */
+static int default_models(replay_options *o)
 {
-    if (!path)
-        return;
-    gw_text_add(t, "  %s: {kind: record, from: %s, overwrite: true, path: ", name, from);
-    gw_text_quote(t, path);
-    gw_text_add(t, "}\n");
+    GW_TRY(gw_default_model(o->model[0], MODEL_PATH));
+    o->models = 1;
+    char *name = strrchr(o->model[0], '/');
+    const int folder = name ? (int)(name - o->model[0]) : 0;
+    const int n =
+        snprintf(o->model[1], MODEL_PATH, "%.*s%sbbh-virgo.onnx", folder, o->model[0], name ? "/" : "");
+    o->models += n < MODEL_PATH && access(o->model[1], R_OK) == 0;
+    return GW_OK;
+}
+
+/* What cannot be read is left to the graph, which says why. */
+static void list_detectors(searches *all, char **files, int n)
+{
+    const gw_join_wish wish = {.file = files, .n_files = n, .start_ns = INT64_MIN, .end_ns = INT64_MAX};
+    gw_join j = {0};
+    const int err = gw_join_open(&j, &wish);
+    for (int i = 0; err == GW_OK && i < j.n_streams && all->n_detectors < 8; i++) {
+        const gw_spec *s = &j.stream[i].spec;
+        const size_t used = strlen(all->list);
+        if (!s->detector[0] || strcmp(s->name, s->detector) != 0) /* witnesses and slow channels */
+            continue;
+        snprintf(all->detectors[all->n_detectors++], 8, "%.7s", s->detector);
+        snprintf(all->list + used, sizeof all->list - used, "%s%.7s", used ? ", " : "", s->detector);
+    }
+    gw_join_close(&j);
+}
+
+static bool has_detector(const searches *all, const char *name)
+{
+    for (int i = 0; i < all->n_detectors; i++)
+        if (strcmp(all->detectors[i], name) == 0)
+            return true;
+    return false;
+}
+
+static int add_pairs(searches *all, const char *path)
+{
+    gw_onnx *onnx = NULL;
+    gw_model m;
+    GW_TRY(gw_onnx_load(&onnx, path));
+    const int err = gw_model_read(&m, onnx);
+    gw_onnx_free(&onnx);
+    GW_TRY(err);
+    for (int p = 0; p < m.n_pairs; p++) {
+        const char *a = m.pair[p][0], *b = m.pair[p][1];
+        if (!has_detector(all, a) || !has_detector(all, b))
+            continue;
+        if (all->n == MOST_SEARCHES)
+            return gw_fail(GW_EUSAGE, "more than %d pairs of detectors and networks for them", MOST_SEARCHES);
+        search *s = &all->s[all->n++];
+        *s = (search){.model = path};
+        snprintf(s->pair[0], sizeof s->pair[0], "%s", a);
+        snprintf(s->pair[1], sizeof s->pair[1], "%s", b);
+        int twice = 1;
+        for (int i = 0; i + 1 < all->n; i++)
+            twice += strcmp(all->s[i].pair[0], a) == 0 && strcmp(all->s[i].pair[1], b) == 0;
+        if (twice > 1)
+            snprintf(s->name, sizeof s->name, "search_%s%s_%d", a, b, twice);
+        else
+            snprintf(s->name, sizeof s->name, "search_%s%s", a, b);
+    }
+    return GW_OK;
+}
+
+/* Two detectors and one network: all that comes, and the graph says what does not fit. Else the pairs that there are, each
+ * by itself. */
+static int find_searches(searches *all, const replay_options *o, char **files, int n)
+{
+    list_detectors(all, files, n);
+    if (o->models > 1 || all->n_detectors > 2)
+        for (int i = 0; i < o->models; i++)
+            GW_TRY(add_pairs(all, o->model[i]));
+    if (all->n_detectors > 2 && !all->n)
+        return gw_fail(GW_EMISMATCH, "the files have %s, and %s is for none of their pairs", all->list,
+                       o->model[0]);
+    if (all->n == 0)
+        all->s[all->n++] = (search){.model = o->model[0]};
+    if (all->n == 1) /* as if nothing else came: the same events under the same ids */
+        strcpy(all->s[0].name, "search");
+    if (all->n_detectors == 2)
+        for (int i = 0; i < all->n; i++)
+            all->s[i].pair[0][0] = '\0';
+    for (int d = 0; d < all->n_detectors; d++) {
+        bool searched = !all->s[0].pair[0][0];
+        for (int i = 0; i < all->n; i++)
+            searched |= strcmp(all->s[i].pair[0], all->detectors[d]) == 0 ||
+                        strcmp(all->s[i].pair[1], all->detectors[d]) == 0;
+        if (!searched)
+            gw_log(GW_LOG_WARN, "replay", "%s is not searched: no network is for a pair with it (--model)",
+                   all->detectors[d]);
+    }
+    return GW_OK;
+}
+
+/* "search", or "[search_H1L1, search_H1V1]". */
+static void add_names(gw_text *t, const searches *all)
+{
+    for (int i = 0; i < all->n; i++)
+        gw_text_add(t, "%s%s", i ? ", " : all->n > 1 ? "[" : "", all->s[i].name);
+    gw_text_add(t, "%s", all->n > 1 ? "]" : "");
+}
+
+static void add_searches(gw_text *t, const searches *all, const char *candidate)
+{
+    for (int i = 0; i < all->n; i++) {
+        const search *s = &all->s[i];
+        if (s->pair[0][0])
+            gw_text_add(t, "  %s: {kind: detect, from: [white.%s, white.%s], model: ", s->name, s->pair[0],
+                        s->pair[1]);
+        else
+            gw_text_add(t, "  %s: {kind: detect, from: white, model: ", s->name);
+        gw_text_quote(t, s->model);
+        if (candidate)
+            gw_text_add(t, ", candidate: %s", candidate);
+        gw_text_add(t, "}\n");
+    }
 }
 
 int gw_cmd_replay(int argc, char **argv)
@@ -162,11 +305,14 @@ int gw_cmd_replay(int argc, char **argv)
     const char *const outputs[] = {o.journal, o.output, o.whitened, o.statistic, o.picture, o.challenge};
     for (size_t i = 0; i < sizeof outputs / sizeof outputs[0]; i++)
         GW_TRY(gw_spare_inputs(outputs[i], argv + optind, argc - optind));
-    char model[640];
-    if (o.model)
-        snprintf(model, sizeof model, "%s", o.model);
-    else
-        GW_TRY(gw_default_model(model, sizeof model));
+    if (!o.models)
+        GW_TRY(default_models(&o));
+    searches all = {0};
+    GW_TRY(find_searches(&all, &o, argv + optind, argc - optind));
+    if (o.challenge && all.n > 1)
+        return gw_fail(GW_EUSAGE,
+                       "--challenge: %d searches of %s; the challenge scores one, of two detectors", all.n,
+                       all.list);
 
     gw_text t = {0};
     gw_text_add(&t, "sources:\n  archive: {kind: replay, block: %s, pace: %s", o.block, o.speed);
@@ -188,24 +334,34 @@ int gw_cmd_replay(int argc, char **argv)
         gw_text_quote(&t, argv[i]);
     }
     gw_text_add(&t, "]}\nstages:\n  down: {kind: resample, from: archive, rate: 2048Hz}\n"
-                    "  white: {kind: whiten, from: down}\n  search: {kind: detect, from: white, model: ");
-    gw_text_quote(&t, model);
-    if (o.candidate)
-        gw_text_add(&t, ", candidate: %s", o.candidate);
-    gw_text_add(&t, "}\nsinks:\n  alerts: {kind: alerts, from: search, journal: ");
+                    "  white: {kind: whiten, from: down}\n");
+    add_searches(&t, &all, o.candidate);
+    gw_text_add(&t, "sinks:\n  alerts: {kind: alerts, from: ");
+    add_names(&t, &all);
+    gw_text_add(&t, ", journal: ");
     gw_text_quote(&t, o.journal);
     gw_text_add(&t, ", print: ");
     gw_text_quote(&t, o.output ? o.output : "stdout");
     gw_text_add(&t, "}\n");
-    add_record(&t, "keep_whitened", "white", o.whitened);
-    add_record(&t, "keep_statistic", "search", o.statistic);
+    if (o.whitened) {
+        gw_text_add(&t, "  keep_whitened: {kind: record, from: white, overwrite: true, path: ");
+        gw_text_quote(&t, o.whitened);
+        gw_text_add(&t, "}\n");
+    }
+    if (o.statistic) {
+        gw_text_add(&t, "  keep_statistic: {kind: record, from: ");
+        add_names(&t, &all);
+        gw_text_add(&t, ", overwrite: true, path: ");
+        gw_text_quote(&t, o.statistic);
+        gw_text_add(&t, "}\n");
+    }
     if (o.challenge) {
         gw_text_add(&t, "  challenge: {kind: challenge, from: search, overwrite: true, path: ");
         gw_text_quote(&t, o.challenge);
         gw_text_add(&t, "}\n");
     }
     if (o.picture) {
-        gw_text_add(&t, "  picture: {kind: picture, from: [white, search], path: ");
+        gw_text_add(&t, "  picture: {kind: picture, from: [white, %s], path: ", all.s[0].name);
         gw_text_quote(&t, o.picture);
         gw_text_add(&t, "}\n");
     }

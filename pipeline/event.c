@@ -32,6 +32,8 @@ const char *gw_phase_text(gw_phase p)
         return "reached";
     case GW_PHASE_BACKGROUND:
         return "background";
+    case GW_PHASE_DOUBT:
+        return "doubt";
     }
     return "unknown";
 }

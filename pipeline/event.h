@@ -12,9 +12,11 @@ typedef enum gw_phase {
     GW_PHASE_UPDATE,    /* it has grown past the alert threshold, or the time estimate moved */
     GW_PHASE_FINAL,     /* the peak; only a louder one within the refractory time re-opens the event */
     GW_PHASE_RETRACTED,
-    GW_PHASE_INJECTION, /* not a detection: a source says what it injected */
-    GW_PHASE_REACHED,   /* not a detection: `stream` says nothing more with this told_ns or an earlier one */
-    GW_PHASE_BACKGROUND /* not a detection: how often noise does what `stream` finds (noise_rate.h) */
+    GW_PHASE_INJECTION,  /* not a detection: a source says what it injected */
+    GW_PHASE_REACHED,    /* not a detection: `stream` says nothing more with this told_ns or an earlier one */
+    GW_PHASE_BACKGROUND, /* not a detection: how often noise does what `stream` finds (noise_rate.h) */
+    GW_PHASE_DOUBT /* not a detection: what was said by `stream` before it began, and is not in its memory, of events
+                      with detail's "from_ns" <= gps_ns <= "to_ns", is withdrawn for its "reason" at "bad_ns" */
 } gw_phase;
 const char *gw_phase_text(gw_phase p); /* "first" ... */
 

@@ -391,6 +391,8 @@ static int sink_events(gw_node *n, bool *progress)
                 err = n->kind->reached ? n->kind->reached(n->self, e.stream, e.told_ns, e.searched) : GW_OK;
             } else if (e.phase == GW_PHASE_BACKGROUND) {
                 err = n->kind->background ? n->kind->background(n->self, &e) : GW_OK;
+            } else if (e.phase == GW_PHASE_DOUBT) {
+                err = n->kind->doubt ? n->kind->doubt(n->self, &e) : GW_OK;
             } else {
                 gw_count_add(&n->count.events, 1);
                 err = n->kind->event(n->self, &e);
@@ -431,8 +433,11 @@ static int run_sink(gw_node *n)
         }
         if (!open && !progress)
             return n->kind->drain ? n->kind->drain(n->self, NULL) : GW_OK;
-        if (!progress)
-            GW_TRY(gw_node_wait(n, GW_ALL_INPUTS));
+        if (progress)
+            continue;
+        if (n->kind->idle)
+            GW_TRY(n->kind->idle(n->self));
+        GW_TRY(gw_node_wait(n, GW_ALL_INPUTS));
     }
 }
 

@@ -194,12 +194,16 @@ typedef struct gw_kind {
     int (*event)(void *self, const gw_event *e);
     /* Optional, sinks with takes_events: an event of phase GW_PHASE_BACKGROUND. */
     int (*background)(void *self, const gw_event *e);
+    /* Optional, sinks with takes_events: an event of phase GW_PHASE_DOUBT. */
+    int (*doubt)(void *self, const gw_event *e);
     /* Optional, sinks with takes_events: what a stage said by gw_env_reached. */
     int (*reached)(void *self, const char *stage, int64_t told_ns, bool searched);
     /* Optional. Stages: forget what spans time, once per hole of input `port`, and, with a hole of no samples,
      * when the sender in another process has begun anew. Sinks: every hole of every
      * input. */
     int (*gap)(void *self, int port, const gw_hole *hole);
+    /* Optional, sinks: nothing has come just now; several times a second as long as that is so. */
+    int (*idle)(void *self);
     /* Optional, at the end of the stream. Stages: out[n_out] as in step, called again until nothing is
      * filled. Sinks: out is NULL; flush. */
     int (*drain)(void *self, gw_out *out);

@@ -6,6 +6,7 @@
 #include "pipeline/graph.h"
 #include "pipeline/monitor.h"
 #include "pipeline/node.h"
+#include "pipeline/quote.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -24,21 +25,6 @@ static void comma(FILE *to, bool *first)
 {
     fputs(*first ? "\n  " : ",\n  ", to);
     *first = false;
-}
-
-static void quoted(FILE *to, const char *s)
-{
-    fputc('"', to);
-    for (; *s; s++) {
-        const unsigned char c = (unsigned char)*s;
-        if (c == '"' || c == '\\')
-            fprintf(to, "\\%c", c);
-        else if (c < 0x20 || c == 0x7f)
-            fprintf(to, "\\u%04x", c);
-        else
-            fputc(c, to);
-    }
-    fputc('"', to);
 }
 
 static uint64_t u(const atomic_uint_fast64_t *count)
@@ -125,7 +111,7 @@ static void write_threads(FILE *to)
             continue;
         comma(to, &first);
         fprintf(to, "{\"tid\": %s, \"name\": ", e->d_name);
-        quoted(to, name);
+        gw_quote(to, name);
         fprintf(to, ", \"cpu_s\": %.2f}", cpu_s);
     }
     if (d)
@@ -194,7 +180,7 @@ static void write_node(FILE *to, const gw_node *n)
     static const char *const role[] = {"source", "stage", "sink"};
     const gw_counters *c = &n->count;
     fputs("{\"name\": ", to);
-    quoted(to, n->name);
+    gw_quote(to, n->name);
     fprintf(to, ", \"kind\": \"%s\", \"role\": \"%s\", \"tid\": %d, \"data_ns\": %" PRId64, n->kind->kind,
             role[n->kind->role], atomic_load_explicit(&c->tid, memory_order_relaxed), s(&c->data_ns));
     fprintf(to, ", \"steps\": %" PRIu64 ", \"step_ns\": %" PRIu64 ", \"step_max_ns\": %" PRIu64, u(&c->steps),
@@ -208,7 +194,7 @@ static void write_node(FILE *to, const gw_node *n)
     for (int o = 0; o < n->n_out; o++) {
         const gw_output *out = &n->out[o];
         fprintf(to, "%s{\"stream\": ", o ? ", " : "");
-        quoted(to, out->spec.name);
+        gw_quote(to, out->spec.name);
         fputs(", ", to);
         write_rate(to, &out->spec);
         fprintf(to, ", \"slabs\": %d, \"slabs_free\": %d, \"slab_bytes\": %zu, ", gw_pool_slabs(out->pool),
@@ -270,11 +256,11 @@ static void write_way(FILE *to, const gw_spec *spec, const char *from, const cha
                       const gw_route *route, bool crosses, int credit, bool drops)
 {
     fputs("{\"stream\": ", to);
-    quoted(to, spec->name);
+    gw_quote(to, spec->name);
     fputs(", \"from\": ", to);
-    quoted(to, from);
+    gw_quote(to, from);
     fputs(", \"to\": ", to);
-    quoted(to, taker);
+    gw_quote(to, taker);
     fprintf(to, ", \"transport\": \"%s\", \"lanes\": %d, \"on_full\": \"%s\", \"credit\": %d, ",
             gw_transport_text(crosses ? route->transport : GW_INPROC), crosses ? route->lanes : 1,
             drops ? "drop" : "wait", credit);
@@ -354,7 +340,7 @@ static void write_file(FILE *to, const gw_graph *g)
         if (colon)
             *colon = '\0';
     }
-    quoted(to, name);
+    gw_quote(to, name);
 }
 
 void gw_monitor_write(gw_graph *g, FILE *to)
@@ -368,7 +354,7 @@ void gw_monitor_write(gw_graph *g, FILE *to)
     fputs(" \"graph\": ", to);
     write_file(to, g);
     fputs(", \"node\": ", to);
-    quoted(to, g->chosen ? g->chosen->name : "");
+    gw_quote(to, g->chosen ? g->chosen->name : "");
     fprintf(to, ", \"monotonic_ns\": %" PRId64 ", \"uptime_ns\": %" PRId64 ",\n", gw_monotonic_ns(),
             gw_monotonic_ns() - g->started_ns);
     fprintf(to,

@@ -3,6 +3,7 @@
  * its places and limits come for free. */
 #include "pipeline/wire.h"
 #include "pipeline/config.h"
+#include "pipeline/quote.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -76,17 +77,8 @@ int gw_descriptor_read(const void *data, size_t bytes, const gw_header *h, size_
 
 static void write_string(FILE *f, const char *key, const char *s)
 {
-    fprintf(f, ",\"%s\":\"", key);
-    for (; *s; s++) {
-        const unsigned char c = (unsigned char)*s;
-        if (c == '"' || c == '\\')
-            fprintf(f, "\\%c", c);
-        else if (c < 0x20)
-            fprintf(f, "\\u%04x", c);
-        else
-            fputc(c, f);
-    }
-    fputc('"', f);
+    fprintf(f, ",\"%s\":", key);
+    gw_quote(f, s);
 }
 
 int gw_spec_write(const gw_spec *s, char **text)

@@ -3,6 +3,7 @@
 #include "sinks/evaluation.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -69,20 +70,26 @@ static int count_bins(gw_eval_background *b)
     return GW_OK;
 }
 
-static int find_threshold(gw_eval_background *b, int rate)
+static int find_threshold(gw_eval_background *b, int rate, int searches)
 {
-    static const char *const text[GW_RATES] = {"an hour", "a day"};
-    if (!(b->slid_s * gw_eval_rate_hz[rate] >= 1))
+    static const char *const unit[GW_RATES] = {"hour", "day"};
+    const double own_hz = gw_eval_rate_hz[rate] / searches;
+    char text[32];
+    if (searches > 1)
+        snprintf(text, sizeof text, "in %d %ss", searches, unit[rate]);
+    else
+        snprintf(text, sizeof text, "%s %s", rate == GW_PER_HOUR ? "an" : "a", unit[rate]);
+    if (!(b->slid_s * own_hz >= 1))
         return gw_fail(GW_ERANGE,
                        "%.0f s of background cannot tell what noise does once %s: more --days, or --hours",
-                       b->slid_s, text[rate]);
+                       b->slid_s, text);
     uint64_t above = 0;
     uint32_t edge = b->bins; /* nothing is louder */
-    while (edge > 0 && (double)(above + b->count[edge - 1] + 1) / b->slid_s <= gw_eval_rate_hz[rate])
+    while (edge > 0 && (double)(above + b->count[edge - 1] + 1) / b->slid_s <= own_hz)
         above += b->count[--edge];
     if (edge == 0)
         return gw_fail(GW_ERANGE, "noise above the floor of %g is rarer than once %s already", b->floor,
-                       text[rate]);
+                       text);
     /* A whole number of bins from 0, without the dust of the multiplication. */
     b->threshold[rate] = round((b->first_bin + edge * b->bin_width) * 1e6) / 1e6;
     return GW_OK;
@@ -114,7 +121,7 @@ static size_t draw(uint64_t *state, size_t n)
 }
 
 /* The rate at the threshold, if other stretches had been drawn. */
-static int resample(gw_eval_background *b, int rate)
+static int resample(gw_eval_background *b, int rate, int searches)
 {
     b->rate_low_hz[rate] = b->rate_high_hz[rate] = NAN;
     if (b->n_stretches < LEAST_STRETCHES)
@@ -135,7 +142,7 @@ static int resample(gw_eval_background *b, int rate)
             n += above[at];
             slid_s += b->stretch[at].slid_s;
         }
-        drawn[d] = (n + 1) / slid_s;
+        drawn[d] = searches * (n + 1) / slid_s;
     }
     free(above);
     qsort(drawn, DRAWS, sizeof *drawn, ascending);
@@ -144,12 +151,12 @@ static int resample(gw_eval_background *b, int rate)
     return GW_OK;
 }
 
-int gw_eval_background_count(gw_eval_background *b)
+int gw_eval_background_count(gw_eval_background *b, int searches)
 {
     GW_TRY(count_bins(b));
     for (int r = 0; r < GW_RATES; r++) {
-        GW_TRY(find_threshold(b, r));
-        GW_TRY(resample(b, r));
+        GW_TRY(find_threshold(b, r, searches));
+        GW_TRY(resample(b, r, searches));
     }
     return GW_OK;
 }
@@ -274,18 +281,19 @@ static gw_eval_timing close_errors(errors *e)
     return t;
 }
 
-/* Of SNRs from `from` to `to`. each: of each detector's own arrival; else of the later one's. */
-static gw_eval_timing timing(counting c, double *scratch, double from, double to, int bin, bool each)
+/* Of SNRs from `from` to `to`. own: of each detector's own arrival, or of this one's; NULL: of the later one's. */
+static gw_eval_timing timing(counting c, double *scratch, double from, double to, int bin, const char *own)
 {
     errors e = {.x = scratch};
     for (size_t i = 0; i < c.n; i++) {
         const gw_eval_signal *s = &c.s[i];
         if (s->snr < from || s->snr > to || !in_bin(s, bin) || !s->found[GW_PER_HOUR])
             continue;
-        if (!each)
+        if (!own)
             take_error(&e, s->error_s, s->sigma_s);
-        for (int d = 0; each && d < s->n_arrivals; d++)
-            take_error(&e, s->arrival_error_s[d], s->arrival_sigma_s[d]);
+        for (int d = 0; own && d < s->n_arrivals; d++)
+            if (!*own || strcmp(own, s->arrival_at[d]) == 0)
+                take_error(&e, s->arrival_error_s[d], s->arrival_sigma_s[d]);
     }
     return close_errors(&e);
 }
@@ -298,6 +306,62 @@ static gw_eval_latency latency(counting c, double *scratch, double from, double 
             scratch[n++] = c.s[i].latency_s;
     qsort(scratch, n, sizeof *scratch, ascending);
     return (gw_eval_latency){(uint32_t)n, quantile(scratch, n, 0.5), quantile(scratch, n, 0.9)};
+}
+
+/* ---- who found them ---- */
+
+static void list_detectors(gw_eval *e, counting c)
+{
+    for (size_t i = 0; i < c.n; i++)
+        for (int d = 0; d < c.s[i].n_arrivals; d++) {
+            const char *name = c.s[i].arrival_at[d];
+            int at = 0;
+            while (at < e->n_detectors && strcmp(e->detector[at], name) < 0)
+                at++;
+            if (!*name || e->n_detectors == GW_EVAL_DETECTORS ||
+                (at < e->n_detectors && strcmp(e->detector[at], name) == 0))
+                continue;
+            memmove(e->detector[at + 1], e->detector[at],
+                    (size_t)(e->n_detectors++ - at) * sizeof *e->detector);
+            memcpy(e->detector[at], name, sizeof *e->detector);
+        }
+}
+
+/* The set's place among the others, where it is given one if it has none. NULL: there are too many. */
+static gw_eval_tally *find_set(gw_eval *e, const char *detectors)
+{
+    int at = 0;
+    while (at < e->n_sets && strcmp(e->set[at].name, detectors) < 0)
+        at++;
+    if (at < e->n_sets && strcmp(e->set[at].name, detectors) == 0)
+        return &e->set[at];
+    if (e->n_sets == GW_EVAL_SETS)
+        return NULL;
+    memmove(&e->set[at + 1], &e->set[at], (size_t)(e->n_sets++ - at) * sizeof *e->set);
+    e->set[at] = (gw_eval_tally){0};
+    snprintf(e->set[at].name, sizeof e->set[at].name, "%s", detectors);
+    return &e->set[at];
+}
+
+static int tally(gw_eval *e, counting c)
+{
+    for (size_t i = 0; i < c.n; i++) {
+        const gw_eval_signal *s = &c.s[i];
+        int k = 0;
+        while (k < e->n_snrs && s->snr != e->snr[k])
+            k++;
+        if (k == e->n_snrs || !s->found[GW_PER_HOUR] || !*s->detectors)
+            continue;
+        gw_eval_tally *set = find_set(e, s->detectors);
+        if (!set)
+            return gw_fail(GW_ERANGE, "events of more than %d sets of detectors", GW_EVAL_SETS);
+        for (int r = 0; r < GW_RATES; r++) {
+            set->found[r][k] += s->found[r];
+            for (int b = 0; b < GW_EVAL_SEARCHES; b++)
+                e->part[b][r][k] += s->found[r] && (s->searches >> b & 1);
+        }
+    }
+    return GW_OK;
 }
 
 int gw_eval_measure(gw_eval *e, const gw_eval_signal *s, size_t n, const double *snr, int n_snrs)
@@ -321,14 +385,17 @@ int gw_eval_measure(gw_eval *e, const gw_eval_signal *s, size_t n, const double 
     const double most = e->snr[n_snrs - 1];
     e->timed_from = most >= timed_snr ? timed_snr : e->snr[0];
     for (int k = 0; k < n_snrs; k++) {
-        e->later[k] = timing(c, scratch, e->snr[k], e->snr[k], GW_EVAL_BINS, false);
-        e->each[k] = timing(c, scratch, e->snr[k], e->snr[k], GW_EVAL_BINS, true);
+        e->later[k] = timing(c, scratch, e->snr[k], e->snr[k], GW_EVAL_BINS, NULL);
+        e->each[k] = timing(c, scratch, e->snr[k], e->snr[k], GW_EVAL_BINS, "");
         e->latency[k] = latency(c, scratch, e->snr[k], e->snr[k]);
     }
     for (int bin = 0; bin <= GW_EVAL_BINS; bin++)
-        e->timed[bin] = timing(c, scratch, e->timed_from, most, bin, false);
-    e->timed_each = timing(c, scratch, e->timed_from, most, GW_EVAL_BINS, true);
+        e->timed[bin] = timing(c, scratch, e->timed_from, most, bin, NULL);
+    e->timed_each = timing(c, scratch, e->timed_from, most, GW_EVAL_BINS, "");
+    list_detectors(e, c);
+    for (int d = 0; d < e->n_detectors; d++)
+        e->timed_at[d] = timing(c, scratch, e->timed_from, most, GW_EVAL_BINS, e->detector[d]);
     e->latency[GW_EVAL_SNRS] = latency(c, scratch, e->snr[0], most);
     free(scratch);
-    return GW_OK;
+    return tally(e, c);
 }

@@ -129,39 +129,68 @@ static int timing_chart(const album *a, const gw_eval *e)
     return show(a, &c, "timing", "error of the time of arrival, by network SNR");
 }
 
-static int background_chart(const album *a, const gw_eval_background *b)
+static const gw_rgb *search_colour(int i)
 {
-    double *x = malloc(2 * (size_t)b->bins * sizeof *x), above = 0;
-    if (!x)
-        return gw_fail(GW_ENOMEM, "%u bins", b->bins);
-    double *y = x + b->bins;
+    static const gw_rgb *const colour[] = {&gw_chart_blue,   &gw_chart_green,  &gw_chart_amber,
+                                           &gw_chart_purple, &gw_chart_orange, &gw_chart_sky};
+    return colour[i % (int)(sizeof colour / sizeof colour[0])];
+}
+
+/* Rates of each search at the edges of its bins, those that `at` has room for. */
+static void add_noise(gw_chart *c, const gw_eval_background *b, const char *name, const gw_rgb *colour,
+                      double *at)
+{
+    double *x = at, *y = at + b->bins, above = 0;
     for (uint32_t i = b->bins; i-- > 0;) {
         above += b->count[i];
         x[i] = b->first_bin + i * b->bin_width;
         y[i] = (above + 1) / b->slid_s * 3600;
     }
+    c->x.from = fmin(c->x.from, x[0] - 0.1);
+    c->x.to = fmax(c->x.to, x[b->bins - 1] + 0.3);
+    c->y.from = fmin(c->y.from, 0.5 / b->slid_s * 3600);
+    c->y.to = fmax(c->y.to, 2 * y[0]);
+    c->line[c->n_lines++] = (gw_chart_line){
+        .name = name, .x = x, .y = y, .n = b->bins, .colour = *colour, .width = 1.6, .steps = true};
+}
+
+/* Where one search alone is judged its thresholds stand upright; of several, each has its own. */
+static int background_chart(const album *a, const gw_eval_about *about)
+{
+    static const gw_rgb *const colour[GW_RATES] = {&gw_chart_sky, &gw_chart_orange};
+    static const char *const of_set[GW_RATES] = {"one an hour of the set", "one a day of the set"};
+    const int room = GW_CHART_LINES - GW_RATES, n = about->n_searches < room ? about->n_searches : room;
+    size_t bins = 0, used = 0;
+    for (int i = 0; i < n; i++)
+        bins += about->search[i].noise.bins;
+    double *at = malloc(2 * bins * sizeof *at);
+    if (!at)
+        return gw_fail(GW_ENOMEM, "%zu bins", bins);
     gw_chart c = {.title = "What noise does: (n + 1) / T",
                   .width = WIDTH,
                   .height = 380,
                   .level = NAN,
-                  .x = {.label = "ranking statistic", .from = x[0] - 0.1, .to = x[b->bins - 1] + 0.3},
-                  .y = {.label = "an hour", .from = 0.5 / b->slid_s * 3600, .to = 2 * y[0], .log = true}};
-    c.line[c.n_lines++] =
-        (gw_chart_line){.x = x, .y = y, .n = b->bins, .colour = gw_chart_blue, .width = 1.6, .steps = true};
-    double edge[GW_RATES][2], ends[2] = {c.y.from, c.y.to};
-    static const gw_rgb *const colour[GW_RATES] = {&gw_chart_sky, &gw_chart_orange};
+                  .x = {.label = "ranking statistic", .from = INFINITY, .to = -INFINITY},
+                  .y = {.label = "an hour", .from = INFINITY, .to = 0, .log = true}};
+    for (int i = 0; i < n; i++) {
+        const gw_eval_background *b = &about->search[i].noise;
+        add_noise(&c, b, n > 1 ? about->search[i].name : NULL, search_colour(i), at + used);
+        used += 2 * (size_t)b->bins;
+    }
+    double edge[GW_RATES][2], rates[GW_RATES][2], ends[2] = {c.y.from, c.y.to}, width[2] = {c.x.from, c.x.to};
     for (int r = 0; r < GW_RATES; r++) {
-        edge[r][0] = edge[r][1] = b->threshold[r];
-        c.line[c.n_lines++] = (gw_chart_line){.name = rate_text[r],
-                                              .x = edge[r],
-                                              .y = ends,
+        edge[r][0] = edge[r][1] = about->search[0].noise.threshold[r];
+        rates[r][0] = rates[r][1] = 3600 * gw_eval_rate_hz[r] / about->n_searches;
+        c.line[c.n_lines++] = (gw_chart_line){.name = n > 1 ? of_set[r] : rate_text[r],
+                                              .x = n > 1 ? width : edge[r],
+                                              .y = n > 1 ? rates[r] : ends,
                                               .n = 2,
                                               .colour = *colour[r],
                                               .width = 1.4,
                                               .dashed = true};
     }
     const int err = show(a, &c, "background", "rate at which noise reaches a statistic");
-    free(x);
+    free(at);
     return err;
 }
 
@@ -255,7 +284,7 @@ static void timing_row(FILE *to, const char *name, const gw_eval_timing *t)
     fputs("</tr>\n", to);
 }
 
-static void timing_tables(FILE *to, const gw_eval *e)
+static void timing_tables(FILE *to, const gw_eval *e, bool several)
 {
     char name[96];
     fputs("<table class=\"timing\">\n<tr><th>arrival at the later detector</th><th>events</th><th>median "
@@ -276,9 +305,45 @@ static void timing_tables(FILE *to, const gw_eval *e)
     }
     snprintf(name, sizeof name, "SNR &ge; %g, each detector&rsquo;s own", e->timed_from);
     timing_row(to, name, &e->timed_each);
+    for (int d = 0; several && d < e->n_detectors; d++) {
+        snprintf(name, sizeof name, "SNR &ge; %g, at %s", e->timed_from, e->detector[d]);
+        timing_row(to, name, &e->timed_at[d]);
+    }
     fputs("</table>\n<p class=\"soft\">Of those found at one an hour. Bias: median of the error, event less "
           "truth.</p>\n",
           to);
+}
+
+static void count_row(FILE *to, const gw_eval *e, const char *what, const char *name, int rate,
+                      const uint32_t *found)
+{
+    fprintf(to, "<tr><td>%s ", what);
+    gw_page_text(to, name);
+    fputs("</td>", to);
+    for (int k = 0; k < e->n_snrs; k++)
+        fprintf(to, "<td title=\"of %u\">%u</td>", e->found[rate][GW_EVAL_BINS][k].k, found[k]);
+    fputs("</tr>\n", to);
+}
+
+/* Of several searches, who found them. */
+static void set_tables(FILE *to, const gw_eval *e, const gw_eval_about *about)
+{
+    fputs("<h2>Who found them</h2>\n", to);
+    for (int r = GW_RATES; r-- > 0;) {
+        fprintf(to, "<h3>At %s</h3>\n<table class=\"set\">\n", rate_text[r]);
+        snr_head(to, e, "events found");
+        for (int i = 0; i < e->n_sets; i++)
+            count_row(to, e, "in", e->set[i].name, r, e->set[i].found[r]);
+        for (int i = 0; i < about->n_searches; i++)
+            count_row(to, e, "with a word of", about->search[i].name, r, e->part[i][r]);
+        fputs("</table>\n", to);
+    }
+    fprintf(to,
+            "<p class=\"soft\">In: the detectors that the event names, those of all searches that have a "
+            "word in it, each at "
+            "once in %d hours or more rarely. One event a signal: its rate is the best search&rsquo;s times "
+            "%d.</p>\n",
+            about->n_searches, about->n_searches);
 }
 
 static void latency_table(FILE *to, const gw_eval *e)
@@ -308,16 +373,32 @@ static void tile(FILE *to, const char *value, const char *what)
     fprintf(to, "<div class=\"tile\"><b>%s</b><span>%s</span></div>\n", value, what);
 }
 
-static void heading(FILE *to, const gw_eval *e, const gw_eval_background *b, const gw_eval_about *about)
+static void heading(FILE *to, const gw_eval *e, const gw_eval_about *about)
 {
     char value[64], what[96];
-    fputs("<h1>How good is <code style=\"font-size:inherit\">", to);
-    gw_page_text(to, about->model);
-    fputs("</code>?</h1>\n<p class=\"soft\">", to);
-    gw_page_text(to, about->detectors);
-    fputs(" &middot; SHA-256 <code>", to);
-    gw_page_text(to, about->sha256);
-    fputs("</code></p>\n<div class=\"tiles\">\n", to);
+    const gw_eval_background *b = &about->search[0].noise;
+    fputs("<h1>How good is ", to);
+    for (int i = 0; i < about->n_searches; i++) {
+        fputs(i ? " + <code style=\"font-size:inherit\">" : "<code style=\"font-size:inherit\">", to);
+        gw_page_text(to, about->n_searches > 1 ? about->search[i].name : about->search[i].model);
+        fputs("</code>", to);
+    }
+    fputs("?</h1>\n<p class=\"soft\">", to);
+    for (int i = 0; i < about->n_searches; i++) {
+        if (about->n_searches > 1) {
+            fputs(i ? "<br>" : "", to);
+            gw_page_text(to, about->search[i].name);
+            fputs(": <code>", to);
+            gw_page_text(to, about->search[i].model);
+            fputs("</code>, ", to);
+        }
+        gw_page_text(to, about->search[i].detectors);
+        fputs(" &middot; SHA-256 <code>", to);
+        gw_page_text(to, about->search[i].sha256);
+        fputs("</code>", to);
+        b = about->search[i].noise.slid_s < b->slid_s ? &about->search[i].noise : b;
+    }
+    fputs("</p>\n<div class=\"tiles\">\n", to);
     for (int k = 0; k < e->n_snrs && k < 5; k++) {
         snprintf(value, sizeof value, "%.3f", e->found[GW_PER_DAY][GW_EVAL_BINS][k].share);
         snprintf(what, sizeof what, "found at SNR %g, one a day", e->snr[k]);
@@ -331,20 +412,35 @@ static void heading(FILE *to, const gw_eval *e, const gw_eval_background *b, con
     fputs("</p>\n", to);
 }
 
-static void background_text(FILE *to, const gw_eval_background *b, const gw_eval_about *about)
+static void noise_text(FILE *to, const gw_eval_search *s, int searches)
 {
-    fprintf(to,
-            "<p>Thresholds: %.2f (one an hour), %.2f (one a day), from %zu clusters above %.2f in %.0f s of "
-            "slides "
-            "of %.0f s of noise.",
-            b->threshold[GW_PER_HOUR], b->threshold[GW_PER_DAY], b->n, b->floor, b->slid_s, b->distinct_s);
+    const gw_eval_background *b = &s->noise;
+    fputs("<p>", to);
+    if (searches > 1) {
+        gw_page_text(to, s->name);
+        fprintf(to, ": thresholds %.2f (once in %d hours), %.2f (once in %d days)", b->threshold[GW_PER_HOUR],
+                searches, b->threshold[GW_PER_DAY], searches);
+    } else {
+        fprintf(to, "Thresholds: %.2f (one an hour), %.2f (one a day)", b->threshold[GW_PER_HOUR],
+                b->threshold[GW_PER_DAY]);
+    }
+    fprintf(to, ", from %zu clusters above %.2f in %.0f s of slides of %.0f s of noise.", b->n, b->floor,
+            b->slid_s, b->distinct_s);
     if (isfinite(b->rate_low_hz[GW_PER_DAY]))
         fprintf(to,
                 " Slides of one stretch of noise are not independent: resampling the %zu stretches, what is "
-                "called one "
-                "an hour is %.2f to %.2f an hour, and one a day %.2f to %.2f a day (5-95 %%).",
+                "called one an hour is %.2f to %.2f an hour, and one a day %.2f to %.2f a day (5-95 %%%s).",
                 b->n_stretches, 3600 * b->rate_low_hz[GW_PER_HOUR], 3600 * b->rate_high_hz[GW_PER_HOUR],
-                86400 * b->rate_low_hz[GW_PER_DAY], 86400 * b->rate_high_hz[GW_PER_DAY]);
+                86400 * b->rate_low_hz[GW_PER_DAY], 86400 * b->rate_high_hz[GW_PER_DAY],
+                searches > 1 ? "; times the searches" : "");
+}
+
+static void background_text(FILE *to, const gw_eval_about *about)
+{
+    for (int i = 0; i < about->n_searches; i++) {
+        fputs(i ? "</p>\n" : "", to);
+        noise_text(to, &about->search[i], about->n_searches);
+    }
     fprintf(
         to,
         " Among the injections %u events belong to none, in %.0f s; at one an hour %.1f are expected.</p>\n"
@@ -352,8 +448,7 @@ static void background_text(FILE *to, const gw_eval_background *b, const gw_eval
         about->chance, about->searched_s, about->searched_s / 3600);
 }
 
-int gw_eval_write_page(const char *folder, const gw_eval *e, const gw_eval_background *b,
-                       const gw_eval_about *about)
+int gw_eval_write_page(const char *folder, const gw_eval *e, const gw_eval_about *about)
 {
     char path[PATH];
     gw_page *p;
@@ -361,7 +456,7 @@ int gw_eval_write_page(const char *folder, const gw_eval *e, const gw_eval_backg
     GW_TRY(gw_page_new(&p, path, "How good is the search"));
     FILE *to = gw_page_file(p);
     const album a = {folder, to};
-    heading(to, e, b, about);
+    heading(to, e, about);
     fputs("<h2>Efficiency</h2>\n", to);
     int err = efficiency_chart(&a, e);
     if (err == GW_OK)
@@ -371,16 +466,18 @@ int gw_eval_write_page(const char *folder, const gw_eval *e, const gw_eval_backg
     fputs("<p class=\"soft\">Small figures: Wilson's interval of 1 sigma.</p>\n<h2>Sensitive distance</h2>\n",
           to);
     distance_table(to, e);
+    if (about->n_searches > 1)
+        set_tables(to, e, about);
     fputs("<h2>Timing</h2>\n", to);
     if (err == GW_OK)
         err = timing_chart(&a, e);
-    timing_tables(to, e);
+    timing_tables(to, e, about->n_searches > 1);
     fputs("<h2>Latency</h2>\n", to);
     latency_table(to, e);
     fputs("<h2>Background</h2>\n", to);
     if (err == GW_OK)
-        err = background_chart(&a, b);
-    background_text(to, b, about);
+        err = background_chart(&a, about);
+    background_text(to, about);
     if (err == GW_OK)
         err = ferror(to) ? gw_page_fail(p) : gw_page_finish(p);
     gw_page_destroy(&p);

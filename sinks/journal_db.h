@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * The journal's inside, shared by journal.c, which writes, journal_read.c, which reads, and outbox.c, through
- * which brokers are served. Nobody else includes this. */
+ * The journal's inside, shared by journal_file.c, which opens, journal.c, which writes, journal_read.c, which reads,
+ * orders.c and doubts.c, and outbox.c, through which brokers are served. */
 #ifndef GW_JOURNAL_DB_H
 #define GW_JOURNAL_DB_H
 
@@ -56,6 +56,7 @@ struct gw_journal {
 int gw_journal_fail(const gw_journal *j, int rc);
 int gw_journal_exec(gw_journal *j, const char *sql);
 int gw_journal_prepare(gw_journal *j, const char *sql, sqlite3_stmt **s);
+int gw_journal_prepare_writes(gw_journal *j); /* the statements of journal.c */
 
 /* Gives the write-ahead log of a journal that is open for writing its space. GW_EIO: there is none. */
 enum { GW_JOURNAL_ROOM_BYTES = 8 << 20 };
@@ -66,10 +67,14 @@ int gw_journal_set_aside(gw_journal *j);
  * hold up those of events. */
 int gw_journal_attach(gw_journal **j, const char *path);
 /* Whether a row is settled at a broker. Parameters: broker, id, phase, serial, acked_ns, latency_s, refused. What
- * is sent once more by order keeps the time of its first acknowledgement. */
+ * is sent once more by order keeps the time of its first acknowledgement; what was under way when an earlier word of
+ * its event was ordered again goes again behind that. */
 #define GW_JOURNAL_SETTLE                                                                                    \
-    "INSERT INTO broker_ack (broker, id, phase, serial, acked_ns, latency_s, refused)"                       \
-    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO UPDATE SET again = 0, refused = excluded.refused,"  \
+    "INSERT INTO broker_ack (broker, id, phase, serial, acked_ns, latency_s, refused, again)"                \
+    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?5 IS NOT NULL AND EXISTS (SELECT 1 FROM broker_ack AS a JOIN"     \
+    " events AS f USING (id, phase, serial) WHERE a.broker = ?1 AND a.id = ?2 AND a.again AND f.number <"    \
+    " (SELECT number FROM events WHERE id = ?2 AND phase = ?3 AND serial = ?4)))"                            \
+    " ON CONFLICT DO UPDATE SET again = excluded.again, refused = excluded.refused,"                         \
     " acked_ns = coalesce(acked_ns, excluded.acked_ns), latency_s = coalesce(latency_s, excluded.latency_s)"
 
 /* Columns of an event `e` and how they become a row. */

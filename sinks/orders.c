@@ -94,11 +94,15 @@ static int check_retraction(gw_journal *j, const char *id)
 
 /* Messages that an order sends again: ?1 id, ?2 broker, ?3 since, ?4 only what was refused. A broker has had what
  * it has settled; what is under way comes anyway. A broker by name also gets what was there before its own first
- * day, if it is of the sky. What a face has no words for stays unsaid. */
+ * day, if it is of the sky. What a face has no words for stays unsaid, and so does what was overtaken. */
 #define MESSAGES                                                                                             \
     " FROM events AS e JOIN brokers AS b LEFT JOIN broker_ack AS a ON a.broker = b.name AND a.id = e.id"     \
     " AND a.phase = e.phase AND a.serial = e.serial"                                                         \
-    " WHERE (?1 IS NULL OR e.id = ?1) AND (?2 IS NULL OR b.name = ?2) AND (?3 IS NULL OR e.gps_ns >= ?3)"    \
+    " WHERE (?1 IS NULL OR e.id = ?1) AND (?2 IS NULL OR b.name = ?2)"                                       \
+    " AND (?3 IS NULL OR e.id IN (SELECT id FROM latest WHERE gps_ns >= ?3))"                                \
+    " AND (a.acked_ns IS NOT NULL OR NOT EXISTS (SELECT 1 FROM events AS l JOIN broker_ack AS t USING (id,"  \
+    " phase, serial) WHERE l.id = e.id AND l.number > e.number AND t.broker = b.name AND t.acked_ns "        \
+    "NOTNULL))"                                                                                              \
     " AND (a.refused IS NULL OR a.refused NOT LIKE '% has no such message')"                                 \
     " AND CASE WHEN ?4 THEN a.refused IS NOT NULL WHEN a.broker IS NOT NULL THEN 1"                          \
     " ELSE ?2 IS NOT NULL AND e.number <= b.since AND e.alert"                                               \
@@ -152,9 +156,12 @@ static int count_messages(gw_journal *j, const gw_order *o, int64_t *messages)
     *messages = err == 1 ? sqlite3_column_int64(s, 0) : 0;
     sqlite3_finalize(s);
     if (err == 1 && *messages == 0)
-        return gw_fail(GW_EMISSING, "resend: %s: nothing that %s has %s%s%s; 'gwstream alerts stats' counts",
-                       j->path, o->broker ? o->broker : "a broker", o->refused ? "refused" : "had or refused",
-                       o->id ? " of " : "", o->id ? o->id : "");
+        return gw_fail(
+            GW_EMISSING,
+            "resend: %s: nothing that %s has %s%s%s, but for what a later word of the same event has "
+            "overtaken; 'gwstream alerts stats' counts",
+            j->path, o->broker ? o->broker : "a broker", o->refused ? "refused" : "had or refused",
+            o->id ? " of " : "", o->id ? o->id : "");
     return err < 0 ? err : 0;
 }
 
@@ -251,6 +258,13 @@ static int open_retractions(gw_journal *j, entry *list, int *n)
     " done_ns IS NULL AND what = 'resend' AND number <= (SELECT max(number) FROM (SELECT number FROM orders" \
     " WHERE done_ns IS NULL AND what = 'resend' ORDER BY number LIMIT ?1))"
 
+/* What the broker has had of these events since the order was given goes again too, behind them. */
+#define AFTER_THEM                                                                                           \
+    "UPDATE broker_ack SET again = 1 WHERE acked_ns IS NOT NULL AND (broker, id, phase, serial) IN"          \
+    " (SELECT o.broker, l.id, l.phase, l.serial FROM (SELECT * FROM orders WHERE" OPEN_RESENDS               \
+    ") AS o JOIN events AS f ON f.id = o.id AND f.phase = o.phase AND f.serial = o.serial"                   \
+    " JOIN events AS l ON l.id = f.id AND l.number > f.number)"
+
 static int resend(gw_journal *j, bool *any)
 {
     sqlite3_stmt *s = NULL;
@@ -259,6 +273,9 @@ static int resend(gw_journal *j, bool *any)
         "INSERT INTO broker_ack (broker, id, phase, serial, again) SELECT broker, id, phase,"
         " serial, 1 FROM orders WHERE" OPEN_RESENDS " ON CONFLICT DO UPDATE SET again = 1",
         &s));
+    sqlite3_bind_int(s, 1, MESSAGES_AT_ONCE);
+    GW_TRY(run_and_end(j, s));
+    GW_TRY(gw_journal_prepare(j, AFTER_THEM, &s));
     sqlite3_bind_int(s, 1, MESSAGES_AT_ONCE);
     GW_TRY(run_and_end(j, s));
     GW_TRY(gw_journal_prepare(

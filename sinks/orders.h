@@ -6,7 +6,11 @@
  * A retraction is one more row of its event, phase `retracted`: a copy of its latest word, of the same run (so
  * that a recording's event is not retracted as one of the sky), with "reason" in its detail. A resend changes no
  * row: it marks a broker's messages in broker_ack (`again`), and its courier sends them once more, with the same
- * bytes but for what a run's settings add, and the same _id. The order stays in the table with its answer. */
+ * bytes but for what a run's settings add, and the same _id. The order stays in the table with its answer.
+ *
+ * Who reads a broker has the words of an event in their order, whatever is sent again: a word takes all that come
+ * after it along (also those that were under way when it was ordered: outbox.h), and one that a broker never had is
+ * not sent once the broker has had a later word of the event, which says all that it said. */
 #ifndef GW_ORDERS_H
 #define GW_ORDERS_H
 
@@ -19,7 +23,7 @@ typedef struct gw_order {
     const char *id;     /* the whole id; resend: NULL = of any event */
     const char *reason; /* retract: UTF-8 without control characters, 1 to GW_ORDER_REASON_BYTES bytes */
     const char *broker; /* resend: NULL = every broker */
-    int64_t since_ns;   /* resend: words with this GPS time or a later one; 0 = all */
+    int64_t since_ns;   /* resend: events whose latest word has this GPS time or a later one; 0 = all */
     bool refused;       /* resend: only what a broker has refused for good */
 } gw_order;
 

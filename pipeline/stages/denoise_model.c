@@ -3,47 +3,13 @@
  * still gives numbers, so nothing may be let through half right. */
 #include "pipeline/stages/denoise_model.h"
 #include "pipeline/config.h"
+#include "pipeline/stages/meta.h"
 
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static int need_text(const gw_onnx *o, const char *key, const char **text)
-{
-    *text = gw_onnx_meta(o, key);
-    if (!*text || !**text)
-        return gw_fail(GW_EFORMAT,
-                       "%s: no metadata '%s'; denoise needs a cleaning network as training/deepclean.py "
-                       "writes it",
-                       o->path, key);
-    return GW_OK;
-}
-
-static int copy_text(const gw_onnx *o, const char *key, char *to, size_t n)
-{
-    const char *text;
-    GW_TRY(need_text(o, key, &text));
-    if (strlen(text) >= n)
-        return gw_fail(GW_EFORMAT, "%s: metadata %s has %zu characters, at most %zu are possible", o->path,
-                       key, strlen(text), n - 1);
-    memcpy(to, text, strlen(text) + 1);
-    return GW_OK;
-}
-
-static int need_count(const gw_onnx *o, const char *key, int64_t min, int64_t max, uint32_t *value)
-{
-    const char *text;
-    int64_t v;
-    GW_TRY(need_text(o, key, &text));
-    if (gw_parse_int(text, &v) != GW_OK || v < min || v > max)
-        return gw_fail(GW_EFORMAT,
-                       "%s: metadata %s is '%.40s', want a whole number from %" PRId64 " to %" PRId64,
-                       o->path, key, text, min, max);
-    *value = (uint32_t)v;
-    return GW_OK;
-}
 
 /* The i-th of words set apart by commas; false where there are no more. */
 static bool word_at(const char *text, uint32_t i, const char **word, size_t *n)
@@ -63,7 +29,7 @@ static int read_witnesses(gw_denoise_model *m, const gw_onnx *o)
 {
     const char *text, *word;
     size_t n;
-    GW_TRY(need_text(o, "gwstream.witnesses", &text));
+    GW_TRY(gw_meta_text(o, "gwstream.witnesses", &text));
     m->n_witnesses = 1;
     for (const char *s = text; *s; s++)
         m->n_witnesses += *s == ',';
@@ -96,7 +62,7 @@ static int read_numbers(const gw_denoise_model *m, const gw_onnx *o, const char 
     const char *text, *word;
     uint32_t count = 0;
     size_t n;
-    GW_TRY(need_text(o, key, &text));
+    GW_TRY(gw_meta_text(o, key, &text));
     for (; word_at(text, count, &word, &n); count++) {
         char number[64] = {0};
         double v = NAN;
@@ -133,27 +99,27 @@ int gw_denoise_model_read(gw_denoise_model *m, const gw_onnx *o)
 {
     *m = (gw_denoise_model){.rate_hz = 0};
     const char *text;
-    GW_TRY(need_text(o, "gwstream.format", &text));
+    GW_TRY(gw_meta_text(o, "gwstream.format", &text));
     if (strcmp(text, "1") != 0)
         return gw_fail(GW_ENOTSUP, "%s: metadata of format '%.40s', this program reads format 1", o->path,
                        text);
-    GW_TRY(need_text(o, "gwstream.kind", &text));
+    GW_TRY(gw_meta_text(o, "gwstream.kind", &text));
     if (strcmp(text, "denoise") != 0)
         return gw_fail(GW_ENOTSUP, "%s: a network of kind '%.40s', want a cleaning network (denoise)",
                        o->path, text);
-    GW_TRY(copy_text(o, "gwstream.name", m->name, sizeof m->name));
+    GW_TRY(gw_meta_copy(o, "gwstream.name", m->name, sizeof m->name));
     if (strpbrk(m->name, ":;,"))
         return gw_fail(GW_EFORMAT, "%s: metadata gwstream.name is '%s': no ':', ';' or ',' in it", o->path,
                        m->name);
-    GW_TRY(need_count(o, "gwstream.sample_rate", 1, 65536, &m->rate_hz));
-    GW_TRY(need_count(o, "gwstream.shift_samples", 0, 1 << 20, &m->shift_samples));
-    GW_TRY(copy_text(o, "gwstream.strain", m->strain, sizeof m->strain));
-    GW_TRY(copy_text(o, "gwstream.bands", m->bands_text, sizeof m->bands_text));
+    GW_TRY(gw_meta_count(o, "gwstream.sample_rate", 1, 65536, &m->rate_hz));
+    GW_TRY(gw_meta_count(o, "gwstream.shift_samples", 0, 1 << 20, &m->shift_samples));
+    GW_TRY(gw_meta_copy(o, "gwstream.strain", m->strain, sizeof m->strain));
+    GW_TRY(gw_meta_copy(o, "gwstream.bands", m->bands_text, sizeof m->bands_text));
     GW_TRY(gw_bands_parse(&m->bands, o->path, m->bands_text));
     GW_TRY(read_witnesses(m, o));
     GW_TRY(read_numbers(m, o, "gwstream.means", false, m->mean));
     GW_TRY(read_numbers(m, o, "gwstream.scales", true, m->scale));
-    GW_TRY(need_text(o, "gwstream.output_scale", &text));
+    GW_TRY(gw_meta_text(o, "gwstream.output_scale", &text));
     if (gw_parse_double(text, &m->output_scale) != GW_OK || !isfinite(m->output_scale) ||
         m->output_scale == 0)
         return gw_fail(GW_EFORMAT, "%s: metadata gwstream.output_scale is '%.40s', want a number", o->path,

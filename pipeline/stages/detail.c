@@ -70,15 +70,32 @@ void gw_detail_add_networks(gw_detail to, const gw_model *m, const uint64_t netw
         add(to, ",\"networks\":{%s}", text);
 }
 
+typedef char reason[96];
+
 /* To a tenth of a second: filters on the way to the search widen a hole by some hundredths. */
-void gw_detail_add_reason(gw_detail to, const char *detector, uint64_t lost, int64_t bad_ns, int64_t event_ns)
+static const char *say_reason(reason text, const char *detector, uint64_t lost, int64_t bad_ns)
 {
     const int64_t tenths = (bad_ns + GW_SECOND_NS / 20) / (GW_SECOND_NS / 10);
-    add(to,
-        ",\"reason\":\"data quality: %s of %s not good from about GPS %" PRId64 ".%" PRId64
-        ", %.1f s after the event\"",
-        lost == GW_DQ_DATA       ? "DATA"
-        : lost == GW_DQ_CBC_CAT1 ? "CBC_CAT1"
-                                 : "DATA, CBC_CAT1",
-        detector, tenths / 10, tenths % 10, (double)(bad_ns - event_ns) / 1e9);
+    snprintf(text, sizeof(reason), "data quality: %s of %.16s not good from about GPS %" PRId64 ".%" PRId64,
+             lost == GW_DQ_DATA       ? "DATA"
+             : lost == GW_DQ_CBC_CAT1 ? "CBC_CAT1"
+                                      : "DATA, CBC_CAT1",
+             detector, tenths / 10, tenths % 10);
+    return text;
+}
+
+void gw_detail_add_reason(gw_detail to, const char *detector, uint64_t lost, int64_t bad_ns, int64_t event_ns)
+{
+    reason text;
+    add(to, ",\"reason\":\"%s, %.1f s after the event\"", say_reason(text, detector, lost, bad_ns),
+        (double)(bad_ns - event_ns) / 1e9);
+}
+
+void gw_detail_doubt(gw_detail to, const char *detector, uint64_t lost, int64_t bad_ns, int64_t from_ns,
+                     int64_t to_ns)
+{
+    reason text;
+    snprintf(to, sizeof(gw_detail),
+             "{\"from_ns\":%" PRId64 ",\"to_ns\":%" PRId64 ",\"bad_ns\":%" PRId64 ",\"reason\":\"%s\"}",
+             from_ns, to_ns, bad_ns, say_reason(text, detector, lost, bad_ns));
 }

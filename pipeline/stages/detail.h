@@ -23,4 +23,8 @@ void gw_detail_add_networks(gw_detail to, const gw_model *m, const uint64_t netw
 void gw_detail_add_reason(gw_detail to, const char *detector, uint64_t lost, int64_t bad_ns,
                           int64_t event_ns);
 
+/* The whole detail of a GW_PHASE_DOUBT: the same of all events from from_ns to to_ns. */
+void gw_detail_doubt(gw_detail to, const char *detector, uint64_t lost, int64_t bad_ns, int64_t from_ns,
+                     int64_t to_ns);
+
 #endif

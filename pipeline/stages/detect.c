@@ -12,7 +12,8 @@
  *   refractory  8s: how long after a peak everything belongs to the same event, see candidate.h
  *   retract     8s, or the refractory time if that is shorter: where the data quality of a detector turns bad
  *               this soon after an event, the event is withdrawn: RETRACTED, with the reason in its detail.
- *               0s: never
+ *               Soon after the start that may be an event of an earlier run, which the sink has to find: DOUBT,
+ *               once. 0s: never
  *   hop         how much is computed at once; default: one frame of the model
  *
  * Output: the stream of the statistic, float32, unit "logit", one sample a frame, channels "H1,L1:LOGIT"
@@ -42,6 +43,8 @@ static const uint64_t searched_dq = GW_DQ_DATA | GW_DQ_CBC_CAT1; /* only where b
  * bad: both may in the same hop, and which the runner hears of first is chance. */
 typedef struct withdrawal {
     bool due;
+    bool own;     /* verdict is to be told, */
+    bool earlier; /* or that what an earlier run told is in doubt */
     gw_verdict verdict;
     int channel;    /* of the network: whose data it was first, */
     int64_t sample; /* from here on, */
@@ -85,6 +88,8 @@ typedef struct detect {
     int64_t seen_ns;      /* ... and what could be, of which this is true: */
     bool searched;
     char id[GW_EVENT_ID_BYTES];
+    int64_t began_ns; /* of what came first; INT64_MIN: nothing yet */
+    bool doubted;
     withdrawal withdrawal;
 } detect;
 
@@ -278,6 +283,7 @@ static int open_stage(void *self, gw_env *env)
 {
     detect *d = self;
     d->env = env;
+    d->began_ns = INT64_MIN;
     const uint32_t hop = d->frames * d->model.hop_samples;
     GW_TRY(gw_kernels_init(&d->kernels, GW_KERNELS_CUDA));
     GW_TRY(gw_net_open(&d->net, d->onnx, &d->kernels,
@@ -362,7 +368,33 @@ static int emit(detect *d, const gw_verdict *v)
     return gw_env_emit(d->env, &e);
 }
 
+/* What was told before this run began is known to sinks alone. */
+static int emit_doubt(detect *d)
+{
+    const withdrawal *w = &d->withdrawal;
+    const int64_t bad_ns = gw_sample_to_ns(w->sample, d->rate, d->phase_ns);
+    const gw_timebase t = gw_env_timebase(d->env);
+    gw_event e = {.phase = GW_PHASE_DOUBT,
+                  .gps_ns = bad_ns,
+                  .told_ns = d->told_ns,
+                  .decided_ns = gw_gps_now_ns(),
+                  .pace = t.pace,
+                  .anchor_wall_ns = t.anchor_wall_ns,
+                  .anchor_data_ns = t.anchor_data_ns};
+    snprintf(e.detectors, sizeof e.detectors, "%s", d->model.detectors);
+    snprintf(e.stream, sizeof e.stream, "%.*s", (int)sizeof e.stream - 1, gw_env_name(d->env));
+    gw_detail_doubt(e.detail, d->model.detector[w->channel], searched_dq & ~w->dq, bad_ns,
+                    bad_ns - d->retract_ns, d->began_ns);
+    return gw_env_emit(d->env, &e);
+}
+
 /* ---- running ---- */
+
+static void begin(detect *d, int64_t sample)
+{
+    if (d->began_ns == INT64_MIN)
+        d->began_ns = gw_sample_to_ns(sample, d->rate, d->phase_ns);
+}
 
 /* Stream time at which what rests on the samples before this one can be known. */
 static int64_t known_ns(const detect *d, int64_t sample)
@@ -407,9 +439,14 @@ static void turn_bad(detect *d, int channel, int64_t sample, uint64_t dq)
 {
     withdrawal *w = &d->withdrawal;
     const int64_t bad_ns = gw_sample_to_ns(sample, d->rate, d->phase_ns);
-    if (d->retract_ns && gw_candidate_withdraw(d->cluster, bad_ns, d->retract_ns, &w->verdict)) {
+    const bool own = d->retract_ns && gw_candidate_withdraw(d->cluster, bad_ns, d->retract_ns, &w->verdict);
+    const bool earlier = d->retract_ns && !d->doubted && bad_ns - d->retract_ns <= d->began_ns;
+    if (own || earlier) {
         w->due = true;
+        w->own |= own;
+        w->earlier |= earlier;
         w->sample = INT64_MAX;
+        d->doubted |= earlier;
     }
     if (sample < w->sample || (sample == w->sample && channel < w->channel)) {
         w->sample = sample;
@@ -429,7 +466,11 @@ static int tell_withdrawn(detect *d, int64_t sample)
     d->told_ns = known_ns(d, (w->sample / frame + 1) * frame);
     if (d->told_ns <= d->reached_ns)
         d->told_ns = d->reached_ns + 1;
-    GW_TRY(emit(d, &w->verdict));
+    if (w->own)
+        GW_TRY(emit(d, &w->verdict));
+    if (w->earlier)
+        GW_TRY(emit_doubt(d));
+    w->own = w->earlier = false;
     return reach(d, known_ns(d, w->until), false);
 }
 
@@ -438,6 +479,7 @@ static int gap(void *self, int port, const gw_hole *hole)
     detect *d = self;
     withdrawal *w = &d->withdrawal;
     const int64_t end = hole->sample0 + (int64_t)hole->samples;
+    begin(d, hole->sample0);
     GW_TRY(forget(d));
     GW_TRY(tell_withdrawn(d, hole->sample0));
     if (hole->reason == GW_GAP_QUALITY)
@@ -480,6 +522,7 @@ static int step(void *self, const gw_view *in, gw_out *out)
     uint32_t flags = 0;
     if (in[0].n_samples != hop || out->capacity_samples < d->frames)
         return gw_fail(GW_EBUG, "a hop of %" PRIu32 " samples, not %" PRIu32, in[0].n_samples, hop);
+    begin(d, in[0].sample0);
     if (in[0].sample0 != d->next_sample && d->good_frames)
         GW_TRY(forget(d));
     GW_TRY(tell_withdrawn(d, in[0].sample0));

@@ -3,6 +3,7 @@
  * that were prepared in another way still gives numbers, so nothing may be let through half right. */
 #include "pipeline/stages/model.h"
 #include "pipeline/config.h"
+#include "pipeline/stages/meta.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -42,38 +43,6 @@ static double travel_s(const char *one, const char *other)
 }
 
 /* ---- reading ---- */
-
-static int need_text(const gw_onnx *o, const char *key, const char **text)
-{
-    *text = gw_onnx_meta(o, key);
-    if (!*text || !**text)
-        return gw_fail(GW_EFORMAT, "%s: no metadata '%s'; detect needs a model written by training/", o->path,
-                       key);
-    return GW_OK;
-}
-
-static int copy_text(const gw_onnx *o, const char *key, char *to, size_t n)
-{
-    const char *text;
-    GW_TRY(need_text(o, key, &text));
-    if (strlen(text) >= n)
-        return gw_fail(GW_EFORMAT, "%s: metadata %s has %zu characters, at most %zu are possible", o->path,
-                       key, strlen(text), n - 1);
-    memcpy(to, text, strlen(text) + 1);
-    return GW_OK;
-}
-
-static int need_count(const gw_onnx *o, const char *key, int64_t max, uint32_t *value)
-{
-    const char *text;
-    int64_t v;
-    GW_TRY(need_text(o, key, &text));
-    if (gw_parse_int(text, &v) != GW_OK || v < 1 || v > max)
-        return gw_fail(GW_EFORMAT, "%s: metadata %s is '%.40s', want a whole number from 1 to %" PRId64,
-                       o->path, key, text, max);
-    *value = (uint32_t)v;
-    return GW_OK;
-}
 
 static int maybe_seconds(const gw_onnx *o, const char *key, double *value)
 {
@@ -147,7 +116,7 @@ static int read_pair(gw_model *m, const gw_onnx *o, const char *all, const char 
 static int read_detectors(gw_model *m, const gw_onnx *o)
 {
     const char *text;
-    GW_TRY(need_text(o, "gwstream.detectors", &text));
+    GW_TRY(gw_meta_text(o, "gwstream.detectors", &text));
     const char *s = text;
     GW_TRY(read_pair(m, o, text, &s));
     while (*s) {
@@ -171,17 +140,17 @@ int gw_model_read(gw_model *m, const gw_onnx *o)
 {
     *m = (gw_model){.rate_hz = 0};
     const char *format;
-    GW_TRY(need_text(o, "gwstream.format", &format));
+    GW_TRY(gw_meta_text(o, "gwstream.format", &format));
     if (strcmp(format, "1") != 0)
         return gw_fail(GW_ENOTSUP, "%s: metadata of format '%.40s', this program reads format 1", o->path,
                        format);
-    GW_TRY(copy_text(o, "gwstream.name", m->name, sizeof m->name));
+    GW_TRY(gw_meta_copy(o, "gwstream.name", m->name, sizeof m->name));
     GW_TRY(read_detectors(m, o));
-    GW_TRY(need_count(o, "gwstream.sample_rate", 1 << 20, &m->rate_hz));
-    GW_TRY(need_count(o, "gwstream.window_samples", 1 << 26, &m->window_samples));
-    GW_TRY(need_count(o, "gwstream.hop_samples", 1 << 20, &m->hop_samples));
-    GW_TRY(need_count(o, "gwstream.smoothing_frames", 4096, &m->smoothing_frames));
-    GW_TRY(copy_text(o, "gwstream.whitening", m->whitening, sizeof m->whitening));
+    GW_TRY(gw_meta_count(o, "gwstream.sample_rate", 1, 1 << 20, &m->rate_hz));
+    GW_TRY(gw_meta_count(o, "gwstream.window_samples", 1, 1 << 26, &m->window_samples));
+    GW_TRY(gw_meta_count(o, "gwstream.hop_samples", 1, 1 << 20, &m->hop_samples));
+    GW_TRY(gw_meta_count(o, "gwstream.smoothing_frames", 1, 4096, &m->smoothing_frames));
+    GW_TRY(gw_meta_copy(o, "gwstream.whitening", m->whitening, sizeof m->whitening));
     if (m->window_samples % m->hop_samples)
         return gw_fail(GW_EFORMAT,
                        "%s: the window of %" PRIu32 " samples is no multiple of the hop of %" PRIu32, o->path,

@@ -9,7 +9,9 @@ import csv
 import io
 import json
 import os
+import pathlib
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -19,6 +21,18 @@ import time
 import numpy
 
 MERGERS = 40
+MODEL = os.environ.get("GWSTREAM_MODEL", str(pathlib.Path(__file__).resolve().parents[2] / "models" / "bbh-small.onnx"))
+STALLED = """
+sources:
+  sky: {{kind: live, listen: "ipc://@gwstream-stalled-{pid}", streams: {{
+        H1: {{channels: 1, rate: 2048Hz, samples: float64, unit: strain}},
+        L1: {{channels: 1, rate: 2048Hz, samples: float64, unit: strain}}}}}}
+stages:
+  white: {{kind: whiten, from: sky}}
+  search: {{kind: detect, from: white, model: "{model}"}}
+sinks:
+  alerts: {{kind: alerts, from: search, journal: "{journal}", print: "{journal}.lines"}}
+"""
 failures = 0
 
 
@@ -217,6 +231,23 @@ def main():
     told = [json.loads(t)["phase"] for t in out.splitlines()]
     check(told[-1] == "retracted" and "final" not in told, f"what follows a retraction is not told: {told}")
     os.unlink(beside)
+
+    # beside a run whose source says nothing
+    with open(work + "/stalled.yaml", "w", encoding="ascii") as f:
+        f.write(STALLED.format(pid=os.getpid(), model=MODEL, journal=journal))
+    search = subprocess.Popen([program, "run", "--quiet", work + "/stalled.yaml"], stderr=subprocess.DEVNULL)
+    for _ in range(100):
+        if os.path.exists(journal + ".lines"):
+            break
+        time.sleep(0.1)
+    rc, out, err = alerts("retract", "G0000000000000008", "--reason", "nobody sends data")
+    check(rc == 0 and "the run that holds the journal tells it" in out, f"retract while no data come: {out.strip()}{err.strip()}")
+    search.send_signal(signal.SIGINT)
+    check(search.wait(20) == 0, "and that run ends well")
+    with open(journal + ".lines", encoding="utf-8") as f:
+        check([json.loads(t)["phase"] for t in f] == ["retracted"], "it was told at once")
+    os.unlink(journal + ".lines")
+    os.unlink(work + "/stalled.yaml")
 
     left = sorted(os.listdir(work))
     check(left == ["all.jsonl", "gwstream.sqlite"], f"reading leaves nothing behind: {left}")

@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """TLS, SCRAM, PLAIN and OAUTHBEARER of the Kafka producer, against a scripted peer: a TLS server that speaks
 Kafka's SASL requests itself, checks the proof or the token as a broker would, and only then passes the connection
-on to the mock broker. What it cannot show: a real broker's authorizer, certificate chains of a real authority.
+on to the mock broker. And the host's clock, stepped back by an hour between two tokens (libfaketime). What it cannot
+show: a real broker's authorizer, certificate chains of a real authority.
 
 usage: check_kafka_secure.py MOCK_BROKER JOURNAL_DRIVER
 """
 
 import base64
+import glob
 import hashlib
 import hmac
 import os
@@ -183,13 +185,13 @@ def certificates(work):
 class Attempt:
     """The sink telling three mergers (12 messages) to a broker with these keys."""
 
-    def __init__(self, work, name, port, keys, pause_us=1000):
+    def __init__(self, work, name, port, keys, pause_us=1000, env=None):
         self.log, self.topic = f"{work}/{name}.log", f"test.{name}"
         yaml = (f"brokers: [{{name: {name}, bootstrap: '127.0.0.1:{port}', topic: {self.topic}, face: plain, send: candidates"
                 f"{keys}}}]")
         self.began = time.monotonic()
         self.process = subprocess.Popen([DRIVER, f"{work}/{name}.sqlite", f"ipc://{work}/{name}", "none", "3", str(pause_us), yaml],
-                                        stdout=subprocess.PIPE, stderr=open(self.log, "w"), text=True)
+                                        stdout=subprocess.PIPE, stderr=open(self.log, "w"), text=True, env=env)
 
     def end(self):
         self.told = self.process.communicate(timeout=30)[0]
@@ -214,6 +216,30 @@ def refused(a, gate, words, what):
     troubles = [float(x.split()[2]) for x in a.told.splitlines() if x.startswith("gauge broker_troubles ")]
     check(troubles and troubles[0] > 0, f"{what}: {troubles[0] if troubles else 'no'} troubles counted")
     check(PASSWORD not in a.said, f"{what}: no secret in the log")
+
+
+def token_script(work, name, seconds):
+    """A token endpoint's answers, from a command: its command line, and how many it has given."""
+    with open(f"{work}/{name}.sh", "w") as f:
+        f.write(f"echo x >> {work}/{name}.given\nn=$(wc -l < {work}/{name}.given)\n"
+                f'echo "{{\\"access_token\\": \\"secret-$n\\", \\"expires_in\\": {seconds}, \\"token_type\\": \\"Bearer\\"}}"\n')
+    return f"sh {work}/{name}.sh", lambda: len(open(f"{work}/{name}.given").readlines())
+
+
+class SteppedClock:
+    """A wall clock that goes wrong while a program runs."""
+
+    def __init__(self, work, library):
+        self.stamp = f"{work}/stamp"
+        self.step("+0")
+        self.env = dict(os.environ, LD_PRELOAD=library, FAKETIME_TIMESTAMP_FILE=self.stamp, FAKETIME_NO_CACHE="1",
+                        FAKETIME_DONT_FAKE_MONOTONIC="1", DONT_FAKE_MONOTONIC="1",
+                        ASAN_OPTIONS="verify_asan_link_order=0:detect_leaks=0")
+
+    def step(self, seconds):
+        with open(self.stamp + ".new", "w", encoding="ascii") as f:
+            f.write(seconds)
+        os.replace(self.stamp + ".new", self.stamp)
 
 
 def main():
@@ -241,12 +267,9 @@ def main():
             call(*args)
         runs = []
         # A token that lives 3 s: fetched anew before it ends. The endpoint's answer comes from a command.
-        tokens = f"{work}/tokens"
-        with open(f"{work}/token.sh", "w") as f:
-            f.write(f"echo x >> {tokens}\nn=$(wc -l < {tokens})\n"
-                    'echo "{\\"access_token\\": \\"secret-$n\\", \\"expires_in\\": 3, \\"token_type\\": \\"Bearer\\"}"\n')
-        g = gate(context, "OAUTHBEARER", token=lambda: f"secret-{len(open(tokens).readlines())}")
-        bearer = f"{tls}, sasl: {{mechanism: oauthbearer, token_command: 'sh {work}/token.sh'}}"
+        command, given = token_script(work, "tokens", 3)
+        g = gate(context, "OAUTHBEARER", token=lambda: f"secret-{given()}")
+        bearer = f"{tls}, sasl: {{mechanism: oauthbearer, token_command: '{command}'}}"
         runs.append((arrives, Attempt(work, "bearer", g.port, bearer, pause_us=350000), broker, g, "OAUTHBEARER over TLS"))
         g = gate(context, "OAUTHBEARER", token=lambda: "another")
         runs.append((refused, Attempt(work, "stale", g.port, f"{tls}, sasl: {{mechanism: oauthbearer, token_command: 'echo old'}}"), g,
@@ -255,9 +278,24 @@ def main():
         runs.append((refused, Attempt(work, "endpoint", g.port, f"{tls}, sasl: {{mechanism: oauthbearer, token_command: "
                                       "'echo cannot resolve auth.example.org >&2; exit 6'}"), g, "cannot resolve auth.example.org",
                      "token endpoint unreachable"))
+        # A token that lives an hour, on a clock that goes back by an hour: librdkafka would keep it for two. Without
+        # TLS, whose certificates were not valid then.
+        library = glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")
+        if library:
+            clock = SteppedClock(work, library[0])
+            command, again = token_script(work, "hourly", 3600)
+            g = gate(None, "OAUTHBEARER", token=lambda: f"secret-{again()}")
+            a = Attempt(work, "stepped", g.port, f", sasl: {{mechanism: oauthbearer, token_command: '{command}'}}", 350000, clock.env)
+            threading.Timer(2, clock.step, ["-3600"]).start()
+            runs.append((arrives, a, broker, g, "OAUTHBEARER, the clock stepped back between two tokens", 2))
         for call, *args in runs:
             call(*args)
-        n = len(open(tokens).readlines())
+        if library:
+            check(again() == 2 and a.said.count("this host's clock was stepped; connects anew with a new token") == 1,
+                  f"the step is noticed once, and {again()} tokens were fetched")
+        else:
+            print("skipped: libfaketime is not installed (Debian: faketime)")
+        n = given()
         check(n >= 2, f"the token was fetched {n} times in one run of some 5 s; each lived 3 s")
         log = open(f"{work}/bearer.log").read()
         check("secret-" not in log, "no token in the log")

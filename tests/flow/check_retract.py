@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """An event is withdrawn when the data of a detector turn bad soon after it: once, with the reason, whatever the
-block length; not long after, not for a mark that the search does not mind, not where the graph says never."""
+block length; not long after, not for a mark that the search does not mind, not where the graph says never. Also where
+the search was ended and begun anew between the event and the bad data."""
+
+import shutil
 
 import h5py
 import numpy as np
@@ -62,6 +65,43 @@ with folder() as work:
 
     events = replay(files({19: CAT2}, {26: DATA}), work=work)
     check(phases(events)[-1] == "final", f"CBC_CAT2 three seconds after, DATA ten: {' '.join(phases(events))}")
+
+    # Ended a second and a half after the event, begun anew in the same journal.
+    def part(branches, journal, span, **bad):
+        graph, stages = f"{work}/part.yaml", "".join(
+            f'  {b}: {{kind: detect, from: white, model: "{MODEL}"}}\n' for b in branches)
+        with open(graph, "w") as f:
+            f.write(f"""
+sources:
+  sky: {{kind: replay, files: [{', '.join(files(**bad))}], {span}}}
+stages:
+  down: {{kind: resample, from: sky, rate: 2048Hz}}
+  white: {{kind: whiten, from: down}}
+{stages}
+sinks:
+  alerts: {{kind: alerts, from: [{', '.join(branches)}], journal: "{journal}", print: stdout}}
+""")
+        status, out, err = run("run", "--quiet", graph)
+        check(status == 0, f"{' and '.join(branches)}, {span}: exit {status} " + (err if status else ""))
+        return lines(out), err
+
+    for branches in (["search"], ["one", "two"]):
+        journal = f"{work}/{branches[0]}.sqlite"
+        before, _ = part(branches, journal, "end: 1400000017.75")
+        check(phases(before)[0] == "first" and phases(before)[-1] == "final", f"before the end: {' '.join(phases(before))}")
+        if branches == ["search"]:
+            for what, again, more in (("CBC_CAT2 soon, DATA late", 17, {"l1": {20: CAT2}, "h1": {25: DATA}}),
+                                      ("bad from the start, late", 24, {"h1": {24: DATA}}),
+                                      ("bad from the start", 23, {"h1": {23: DATA}})):
+                shutil.copy(journal, f"{work}/copy.sqlite")
+                after, _ = part(branches, f"{work}/copy.sqlite", f"start: 14000000{again}.75", **more)
+                check(phases(after) == (["retracted"] if what == "bad from the start" else []),
+                      f"{what}: {' '.join(phases(after)) or 'nothing'}")
+        after, err = part(branches, journal, "start: 1400000017.75", l1={20: CAT1})
+        check(phases(after) == ["retracted"] and after[0]["id"] == before[0]["id"] and
+              after[0].get("reason", "").startswith(f"data quality: CBC_CAT1 of L1 not good from about GPS {START + 20}.0, 3.7"),
+              f"after the start anew: {' '.join(phases(after))}: {after[-1].get('reason') if after else ''}")
+        check("withdrawn" in err and len(err.splitlines()) == 1, f"it is logged: {err.strip()[25:]}")
 
     graph = f"{work}/never.yaml"
     with open(graph, "w") as f:

@@ -8,6 +8,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -51,7 +52,7 @@ static void test_thresholds(void **state)
     const double days = 10, t = days * 86400;
     assert_int_equal(gw_eval_background_add(&b, x, 1500, t / 4, 600, -1), GW_OK);
     assert_int_equal(gw_eval_background_add(&b, x + 1500, 2500, 3 * t / 4, 1200, -2), GW_OK);
-    assert_int_equal(gw_eval_background_count(&b), GW_OK);
+    assert_int_equal(gw_eval_background_count(&b, 1), GW_OK);
     near(b.slid_s, t, 1e-6);
     near(b.distinct_s, 1800, 0);
     near(b.floor, -1, 0); /* nothing is known below the higher one */
@@ -74,14 +75,49 @@ static void test_thresholds(void **state)
 
     /* Too short for one a day; a floor above one an hour; no noise at all. */
     assert_int_equal(gw_eval_background_add(&b, x, 4000, 86000, 600, -1), GW_OK);
-    assert_int_equal(gw_eval_background_count(&b), GW_ERANGE);
+    assert_int_equal(gw_eval_background_count(&b, 1), GW_ERANGE);
     gw_eval_background_free(&b);
     assert_int_equal(gw_eval_background_add(&b, x, 12, t, 600, 3), GW_OK);
-    assert_int_equal(gw_eval_background_count(&b), GW_ERANGE);
+    assert_int_equal(gw_eval_background_count(&b, 1), GW_ERANGE);
     gw_eval_background_free(&b);
     assert_int_equal(gw_eval_background_add(&b, x, 0, t, 600, 0), GW_OK);
-    assert_int_equal(gw_eval_background_count(&b), GW_ERANGE);
+    assert_int_equal(gw_eval_background_count(&b, 1), GW_ERANGE);
     gw_eval_background_free(&b);
+}
+
+/* One of three searches: what it does once in three days is once a day of the set. */
+static void test_trials(void **state)
+{
+    (void)state;
+    gw_eval_background b[2] = {{0}};
+    float x[3000];
+    for (int i = 0; i < 3000; i++)
+        x[i] = (float)-log((i % 300 + 0.5) / 300); /* ten stretches, all alike */
+    for (int k = 0; k < 2; k++) {
+        for (int i = 0; i < 10; i++)
+            assert_int_equal(gw_eval_background_add(&b[k], x + 300 * i, 300, 86400, 600, -1), GW_OK);
+        assert_int_equal(gw_eval_background_count(&b[k], k ? 3 : 1), GW_OK);
+    }
+    for (int r = 0; r < GW_RATES; r++) {
+        int at[2] = {0, 0};
+        for (int i = 0; i < 3000; i++) {
+            at[0] += (double)x[i] >= b[1].threshold[r] - 1e-6;
+            at[1] += (double)x[i] >= b[1].threshold[r] - b[1].bin_width - 1e-6;
+        }
+        assert_true(3 * (at[0] + 1) / 864000.0 <= gw_eval_rate_hz[r]);
+        assert_true(3 * (at[1] + 1) / 864000.0 > gw_eval_rate_hz[r]);
+        assert_true(r == GW_PER_HOUR ? b[1].threshold[r] > b[0].threshold[r]
+                                     : b[1].threshold[r] >= b[0].threshold[r]);
+        near(b[1].rate_low_hz[r], 3 * (at[0] + 1) / 864000.0, 1e-12); /* of the set, not of one */
+        near(b[1].rate_high_hz[r], b[1].rate_low_hz[r], 1e-12);
+    }
+    gw_eval_background_free(&b[0]);
+    gw_eval_background_free(&b[1]);
+    /* Two days tell what is once a day, not what is once in three. */
+    assert_int_equal(gw_eval_background_add(&b[0], x, 3000, 2 * 86400, 600, -1), GW_OK);
+    assert_int_equal(gw_eval_background_count(&b[0], 1), GW_OK);
+    assert_int_equal(gw_eval_background_count(&b[0], 3), GW_ERANGE);
+    gw_eval_background_free(&b[0]);
 }
 
 /* Ten stretches: all alike, the rate is what it is; one with all the noise, and it is anything. */
@@ -94,20 +130,20 @@ static void test_resampling(void **state)
         x[i] = (float)-log((i % 40 + 0.5) / 40);
     for (int k = 0; k < 10; k++)
         assert_int_equal(gw_eval_background_add(&b, x + 40 * k, 40, 86400, 600, -1), GW_OK);
-    assert_int_equal(gw_eval_background_count(&b), GW_OK);
+    assert_int_equal(gw_eval_background_count(&b, 1), GW_OK);
     const double one = b.rate_low_hz[GW_PER_HOUR];
     near(b.rate_high_hz[GW_PER_HOUR], one, 1e-12);
     assert_true(one <= gw_eval_rate_hz[GW_PER_HOUR] && one > 0.5 * gw_eval_rate_hz[GW_PER_HOUR]);
     gw_eval_background_free(&b);
     for (int k = 0; k < 10; k++)
         assert_int_equal(gw_eval_background_add(&b, x, k ? 0 : 400, 86400, 600, -1), GW_OK);
-    assert_int_equal(gw_eval_background_count(&b), GW_OK);
+    assert_int_equal(gw_eval_background_count(&b, 1), GW_OK);
     near(b.rate_low_hz[GW_PER_HOUR] * 864000, 1, 1e-9); /* (9/10)^10: one in three draws has none of it */
     assert_true(b.rate_high_hz[GW_PER_HOUR] > 2.5 * one);
     gw_eval_background_free(&b);
     for (int k = 0; k < 5; k++)
         assert_int_equal(gw_eval_background_add(&b, x + 40 * k, 40, 86400, 600, -1), GW_OK);
-    assert_int_equal(gw_eval_background_count(&b), GW_OK);
+    assert_int_equal(gw_eval_background_count(&b, 1), GW_OK);
     assert_true(isnan(b.rate_low_hz[GW_PER_DAY]) && isnan(b.rate_high_hz[GW_PER_HOUR]));
     gw_eval_background_free(&b);
 }
@@ -216,11 +252,70 @@ static void test_tables(void **state)
     free(e);
 }
 
+/* Who found them: sets in the order of their names, searches by their bits, each detector's own times. */
+static void test_sets(void **state)
+{
+    (void)state;
+    static const char *const set[3] = {"H1,V1", "H1,L1,V1", "H1,L1"};
+    static const uint32_t searches[3] = {2, 7, 1};
+    gw_eval_signal *s = calloc(3 * EACH, sizeof *s);
+    gw_eval *e = calloc(1, sizeof *e);
+    assert_non_null(s);
+    assert_non_null(e);
+    make(s, from_ten);
+    for (int i = 0; i < 3 * EACH; i++) {
+        strcpy(s[i].detectors, set[i % 3]);
+        s[i].searches = searches[i % 3];
+        s[i].n_arrivals = 2;
+        strcpy(s[i].arrival_at[0], i % 3 == 2 ? "L1" : "V1");
+        strcpy(s[i].arrival_at[1], "H1");
+        s[i].arrival_error_s[0] = i % 3 == 2 ? 3e-3 : -2e-3;
+        s[i].arrival_error_s[1] = 1e-3;
+        s[i].arrival_sigma_s[0] = s[i].arrival_sigma_s[1] = 2.5e-3;
+    }
+    assert_int_equal(gw_eval_measure(e, s, 3 * EACH, snr, 3), GW_OK);
+    assert_int_equal(e->n_sets, 3);
+    for (int k = 0; k < 3; k++) {
+        static const char *const sorted[3] = {"H1,L1", "H1,L1,V1", "H1,V1"};
+        static const int of[3] = {2, 1, 0};
+        assert_string_equal(e->set[k].name, sorted[k]);
+        for (int r = 0; r < GW_RATES; r++)
+            for (int rho = 0; rho < 3; rho++) {
+                uint32_t n = 0, part[3] = {0};
+                for (int i = 0; i < 3 * EACH; i++) {
+                    n += s[i].snr == e->snr[rho] && s[i].found[r] && i % 3 == of[k];
+                    for (int b = 0; b < 3; b++)
+                        part[b] += s[i].snr == e->snr[rho] && s[i].found[r] && (searches[i % 3] & 1u << b);
+                }
+                assert_int_equal(e->set[k].found[r][rho], n);
+                for (int b = 0; b < 3; b++)
+                    assert_int_equal(e->part[b][r][rho], part[b]);
+            }
+    }
+    assert_true(e->set[0].found[GW_PER_HOUR][1] > 0 && e->set[0].found[GW_PER_HOUR][0] == 0);
+    assert_int_equal(e->n_detectors, 3);
+    assert_string_equal(e->detector[0], "H1");
+    assert_string_equal(e->detector[2], "V1");
+    near(e->timed_at[0].bias_s, 1e-3, 1e-12); /* SNR 12 and above: 40 of SNR 16 */
+    near(e->timed_at[1].bias_s, 3e-3, 1e-12);
+    near(e->timed_at[2].bias_s, -2e-3, 1e-12);
+    assert_int_equal(e->timed_at[0].n, EACH);
+    assert_int_equal(e->timed_at[1].n + e->timed_at[2].n, EACH);
+    assert_int_equal(e->timed_at[1].covered.k, 0);
+    /* More sets than there is room for. */
+    for (int i = 0; i < EACH; i++) /* of SNR 10, all found */
+        snprintf(s[i].detectors, sizeof s[i].detectors, "X%d", i);
+    assert_int_equal(gw_eval_measure(e, s, 3 * EACH, snr, 3), GW_ERANGE);
+    free(s);
+    free(e);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_wilson),   cmocka_unit_test(test_thresholds), cmocka_unit_test(test_resampling),
-        cmocka_unit_test(test_distance), cmocka_unit_test(test_tables),
+        cmocka_unit_test(test_distance), cmocka_unit_test(test_tables),     cmocka_unit_test(test_trials),
+        cmocka_unit_test(test_sets),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -17,54 +17,8 @@
 #include <unistd.h>
 
 #include <cmocka.h>
-#include <sqlite3.h>
 
-static char dir[] = "/tmp/gw-journal-XXXXXX", path[64];
-#define AT 1400000000
-
-static int make_dir(void **state)
-{
-    (void)state;
-    return mkdtemp(strcpy(dir, "/tmp/gw-journal-XXXXXX"))
-               ? (snprintf(path, sizeof path, "%s/j.sqlite", dir), 0)
-               : -1;
-}
-
-static int remove_dir(void **state)
-{
-    (void)state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf '%s'", dir);
-    return system(command);
-}
-
-/* An event whose every field is different from every other's. */
-static gw_event an_event(const char *id, gw_phase phase, double gps)
-{
-    gw_event e = {.phase = phase,
-                  .gps_ns = (int64_t)llround(gps * 1e9),
-                  .detectors = "H1,L1",
-                  .stream = "search",
-                  .gps_error_s = 0.00125,
-                  .statistic = 7.25,
-                  .noise_rate_hz = 3.6e-6,
-                  .background_s = 259200,
-                  .alert = true,
-                  .dq = GW_DQ_ALL,
-                  .model = "bbh-small",
-                  .model_hash = "0123456789abcdef",
-                  .card_hash = "fedcba98",
-                  .pace = 1,
-                  .anchor_wall_ns = INT64_C(1500000000) * GW_SECOND_NS,
-                  .anchor_data_ns = INT64_C(1400000000) * GW_SECOND_NS,
-                  .detail = "{\"a\":\"it's\"}"};
-    snprintf(e.id, sizeof e.id, "%s", id);
-    int64_t shift = e.anchor_wall_ns - e.anchor_data_ns;
-    e.due_ns = e.gps_ns + 40000000;
-    e.ingest_ns = e.due_ns + shift + 1000000;
-    e.decided_ns = e.ingest_ns + 20000000;
-    return e;
-}
+#include "tests/unit/journal_rig.h"
 
 /* Every field is in the text, but for the detail; padding is nobody's. */
 static void assert_same(const gw_event *a, const gw_event *b)
@@ -76,43 +30,9 @@ static void assert_same(const gw_event *a, const gw_event *b)
     assert_string_equal(a->detail, b->detail);
 }
 
-/* Puts and publishes, `latency_s` after the merger. Returns whether it was there already. */
 static bool commit(gw_journal *j, gw_event e, double latency_s)
 {
-    int serial = 0;
-    bool published = false;
-    char json[GW_JOURNAL_JSON_BYTES];
-    assert_int_equal(gw_journal_put(j, &e, &serial, &published), 0);
-    int64_t at = e.gps_ns + e.anchor_wall_ns - e.anchor_data_ns + (int64_t)llround(latency_s * 1e9);
-    if (!published) {
-        assert_true(gw_journal_json(&e, serial, at, false, json, sizeof json) > 0);
-        assert_int_equal(gw_journal_mark(j, &e, serial, at, false, json), 0);
-    }
-    return published;
-}
-
-/* One value out of the file, past all our code. */
-static const char *ask(const char *sql)
-{
-    static char text[512];
-    sqlite3 *db;
-    sqlite3_stmt *s;
-    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-    assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &s, NULL), SQLITE_OK);
-    int rc = sqlite3_step(s);
-    const unsigned char *v = rc == SQLITE_ROW ? sqlite3_column_text(s, 0) : NULL;
-    snprintf(text, sizeof text, "%s", v ? (const char *)v : "-");
-    sqlite3_finalize(s);
-    sqlite3_close(db);
-    return text;
-}
-
-static void run_sql(const char *sql)
-{
-    sqlite3 *db;
-    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-    assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
-    sqlite3_close(db);
+    return commit_event(j, &e, latency_s);
 }
 
 static int copy_row(void *to, const gw_journal_row *row)

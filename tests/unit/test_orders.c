@@ -2,6 +2,7 @@
  * Orders to a journal: what they come to, carried out by a run and without one; what is refused, and that the
  * journal then is as it was. */
 #include "pipeline/block.h"
+#include "sinks/doubts.h"
 #include "sinks/journal_stats.h"
 #include "sinks/orders.h"
 #include "sinks/outbox.h"
@@ -16,76 +17,21 @@
 #include <unistd.h>
 
 #include <cmocka.h>
-#include <sqlite3.h>
 
-static char dir[] = "/tmp/gw-orders-XXXXXX", path[64];
-#define AT 1400000000
-
-static int make_dir(void **state)
-{
-    (void)state;
-    return mkdtemp(strcpy(dir, "/tmp/gw-orders-XXXXXX"))
-               ? (snprintf(path, sizeof path, "%s/j.sqlite", dir), 0)
-               : -1;
-}
-
-static int remove_dir(void **state)
-{
-    (void)state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf '%s'", dir);
-    return system(command);
-}
+#include "tests/unit/journal_rig.h"
 
 static void commit_at(gw_journal *j, const char *id, gw_phase phase, bool alert, int second,
                       const char *detail)
 {
-    gw_event e = {.phase = phase,
-                  .gps_ns = (AT + second) * GW_SECOND_NS,
-                  .detectors = "H1,L1",
-                  .stream = "search",
-                  .statistic = 7.25,
-                  .noise_rate_hz = 3.6e-6,
-                  .background_s = 259200,
-                  .alert = alert,
-                  .model = "bbh-small",
-                  .pace = 1,
-                  .anchor_wall_ns = INT64_C(1500000000) * GW_SECOND_NS,
-                  .anchor_data_ns = AT * GW_SECOND_NS,
-                  .gps_error_s = NAN};
-    int serial = 0;
-    bool published = false;
-    snprintf(e.id, sizeof e.id, "%s", id);
+    gw_event e = an_event(id, phase, AT + second);
+    e.alert = alert;
     snprintf(e.detail, sizeof e.detail, "%s", detail);
-    const int64_t shift = e.anchor_wall_ns - e.anchor_data_ns;
-    e.due_ns = e.gps_ns + 40000000;
-    e.ingest_ns = e.due_ns + shift + 1000000;
-    e.decided_ns = e.ingest_ns + 20000000;
-    assert_int_equal(gw_journal_put(j, &e, &serial, &published), 0);
-    char json[GW_JOURNAL_JSON_BYTES];
-    assert_true(gw_journal_json(&e, serial, e.gps_ns + shift + 100000000, false, json, sizeof json) > 0);
-    assert_int_equal(gw_journal_mark(j, &e, serial, e.gps_ns + shift + 100000000, false, json), 0);
+    assert_false(commit_event(j, &e, 0.1));
 }
 
 static void commit(gw_journal *j, const char *id, gw_phase phase, bool alert)
 {
     commit_at(j, id, phase, alert, 0, "{\"a\":\"it's\"}");
-}
-
-/* SQLite's own answer, as text. */
-static const char *ask(const char *sql)
-{
-    static char text[4096];
-    sqlite3 *db = NULL;
-    sqlite3_stmt *s = NULL;
-    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-    assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &s, NULL), SQLITE_OK);
-    text[0] = '\0';
-    if (sqlite3_step(s) == SQLITE_ROW && sqlite3_column_text(s, 0))
-        snprintf(text, sizeof text, "%s", (const char *)sqlite3_column_text(s, 0));
-    sqlite3_finalize(s);
-    sqlite3_close(db);
-    return text;
 }
 
 static int look(const gw_order *o, int64_t *messages)
@@ -338,6 +284,129 @@ static void sends_again(void **state)
     gw_journal_close(&j);
 }
 
+/* What the broker gets, until nothing waits: "first1 update1 final1". Each is acknowledged. */
+static const char *sent(gw_outbox *o)
+{
+    static char text[256];
+    gw_outbox_row row[8], *one = &row[0];
+    text[0] = '\0';
+    while (gw_outbox_take(o, row, 8, NULL, NULL) > 0) {
+        snprintf(text + strlen(text), sizeof text - strlen(text), "%s%s%d", text[0] ? " " : "",
+                 gw_phase_text(row[0].event.phase), row[0].serial);
+        row[0].acked_ns = gw_gps_now_ns();
+        assert_int_equal(gw_outbox_settle(o, &one, 1), 0);
+    }
+    return text;
+}
+
+static void words_stay_in_their_order(void **state)
+{
+    (void)state;
+    gw_journal *j = NULL;
+    gw_outbox *box = NULL;
+    gw_outbox_row row[8], *one = &row[0];
+    gw_orders_told t;
+    heard h = {0};
+    int64_t n = 0;
+    assert_int_equal(gw_journal_open(&j, path), 0);
+    assert_int_equal(gw_outbox_open(&box, path, "notices", false), 0);
+
+    /* the last word is on its way while the others are ordered again: it goes again, behind them */
+    commit(j, "GA", GW_PHASE_FIRST, true);
+    commit(j, "GA", GW_PHASE_UPDATE, true);
+    assert_string_equal(sent(box), "first1 update1");
+    commit(j, "GA", GW_PHASE_FINAL, true);
+    assert_int_equal(gw_outbox_take(box, row, 8, NULL, NULL), 1);
+    assert_int_equal(gw_orders_give(path, &(gw_order){.id = "GA"}, 0, &t), 0);
+    assert_int_equal(t.given, 2);
+    assert_int_equal(gw_orders_obey(j, hear, &h), 0);
+    row[0].acked_ns = gw_gps_now_ns();
+    assert_int_equal(gw_outbox_settle(box, &one, 1), 0);
+    assert_string_equal(sent(box), "first1 update1 final1");
+    assert_string_equal(sent(box), "");
+
+    /* ... or it arrives before the order is carried out */
+    commit(j, "GB", GW_PHASE_FIRST, true);
+    settle(box, "broker: too large");
+    assert_int_equal(gw_orders_give(path, &(gw_order){.refused = true}, 0, &t), 0);
+    assert_int_equal(t.given, 1);
+    commit(j, "GB", GW_PHASE_FINAL, true);
+    assert_string_equal(sent(box), "final1");
+    assert_int_equal(gw_orders_obey(j, hear, &h), 0);
+    assert_string_equal(sent(box), "first1 final1");
+
+    /* refused, and overtaken since */
+    commit(j, "GC", GW_PHASE_FIRST, true);
+    settle(box, "broker: too large");
+    commit_at(j, "GC", GW_PHASE_FINAL, true, -5, "");
+    assert_string_equal(sent(box), "final1");
+    assert_int_equal(look(&(gw_order){.refused = true}, &n), GW_EMISSING);
+    assert_non_null(strstr(gw_err_detail(), "overtaken"));
+    assert_int_equal(look(&(gw_order){.id = "GC"}, &n), 0);
+    assert_int_equal(n, 1);
+
+    /* whole events: those whose latest word is not before */
+    assert_int_equal(look(&(gw_order){.since_ns = (AT - 4) * GW_SECOND_NS}, &n), 0);
+    assert_int_equal(n, 5);
+    gw_outbox_close(&box);
+    gw_journal_close(&j);
+}
+
+/* Of a stage that began at AT + 4, whose data turn bad at AT + 5. */
+static gw_event a_doubt(const char *stream)
+{
+    gw_event e = an_event("", GW_PHASE_DOUBT, AT + 5);
+    snprintf(e.stream, sizeof e.stream, "%s", stream);
+    snprintf(e.detail, sizeof e.detail,
+             "{\"from_ns\":%lld,\"to_ns\":%lld,\"bad_ns\":%lld,\"reason\":\"data quality: %s\"}",
+             (AT - 3) * 1000000000LL, (AT + 4) * 1000000000LL, (AT + 5) * 1000000000LL, stream);
+    return e;
+}
+
+static int order_doubted(gw_journal *j, const char *stream)
+{
+    const gw_event e = a_doubt(stream);
+    assert_int_equal(gw_doubts_take(j, &e), 0);
+    return gw_doubts_order(j);
+}
+
+static void doubts_withdraw_what_was_told_before(void **state)
+{
+    (void)state;
+    static const char branches[] = "{\"branches\":[{\"stream\":\"one\"},{\"stream\":\"two\"}]}";
+    gw_journal *j = NULL;
+    heard h = {0};
+    assert_int_equal(gw_journal_open(&j, path), 0);
+    commit_at(j, "GEARLY", GW_PHASE_FINAL, true, -4, "");
+    commit_at(j, "GA", GW_PHASE_FIRST, true, 1, "");
+    commit_at(j, "GB", GW_PHASE_FINAL, true, 2, branches);
+    commit_at(j, "GLATE", GW_PHASE_FINAL, true, 5, "");
+    gw_journal_close(&j);
+
+    assert_int_equal(gw_journal_open(&j, path), 0);
+    assert_int_equal(gw_journal_set_origin(j, "replay"), 0); /* of what the sky said */
+    assert_int_equal(order_doubted(j, "search"), 0);
+    gw_journal_close(&j);
+
+    assert_int_equal(gw_journal_open(&j, path), 0);
+    assert_int_equal(order_doubted(j, "another"), 0);
+    assert_int_equal(order_doubted(j, "search"), 1);
+    assert_int_equal(gw_doubts_order(j), 0);
+    assert_int_equal(gw_orders_obey(j, hear, &h), 0);
+    assert_true(h.n == 1 && h.e.phase == GW_PHASE_RETRACTED && h.serial == 1);
+    assert_string_equal(h.e.id, "GA");
+    assert_string_equal(h.e.detail, "{\"reason\":\"data quality: search, 4.0 s after the event\"}");
+    assert_int_equal(order_doubted(j, "one"), 0); /* the other branch stands by its word */
+    assert_int_equal(order_doubted(j, "two"), 1);
+    assert_int_equal(gw_orders_obey(j, hear, &h), 0);
+    assert_string_equal(h.e.id, "GB");
+    assert_int_equal(gw_doubts_order(j), 0);
+    gw_event broken = a_doubt("search");
+    snprintf(broken.detail, sizeof broken.detail, "no JSON");
+    assert_int_equal(gw_doubts_take(j, &broken), GW_EIO);
+    gw_journal_close(&j);
+}
+
 static void refuses_reasons(void **state)
 {
     (void)state;
@@ -428,6 +497,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(no_room_in_the_detail, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(a_run_carries_out, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(sends_again, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(words_stay_in_their_order, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(doubts_withdraw_what_was_told_before, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(refuses_reasons, make_dir, remove_dir),
         cmocka_unit_test(quantiles),
         cmocka_unit_test_setup_teardown(measures, make_dir, remove_dir),

@@ -14,48 +14,21 @@
 #include <unistd.h>
 
 #include <cmocka.h>
-#include <sqlite3.h>
 
-static char dir[] = "/tmp/gw-outbox-XXXXXX", path[64];
+#include "tests/unit/journal_rig.h"
 
-static int make_dir(void **state)
+/* Each phase of its own loudness. */
+static gw_event a_word(const char *id, gw_phase phase, bool alert)
 {
-    (void)state;
-    return mkdtemp(strcpy(dir, "/tmp/gw-outbox-XXXXXX"))
-               ? (snprintf(path, sizeof path, "%s/j.sqlite", dir), 0)
-               : -1;
-}
-
-static int remove_dir(void **state)
-{
-    (void)state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf '%s'", dir);
-    return system(command);
-}
-
-static gw_event an_event(const char *id, gw_phase phase, bool alert)
-{
-    gw_event e = {.phase = phase,
-                  .gps_ns = 1400000000 * GW_SECOND_NS,
-                  .gps_error_s = NAN,
-                  .detectors = "H1,L1",
-                  .stream = "search",
-                  .statistic = 7.25 + (int)phase,
-                  .noise_rate_hz = 3.6e-6,
-                  .background_s = 259200,
-                  .alert = alert,
-                  .model = "bbh-small",
-                  .pace = 1,
-                  .anchor_wall_ns = INT64_C(1500000000) * GW_SECOND_NS,
-                  .anchor_data_ns = INT64_C(1400000000) * GW_SECOND_NS};
-    snprintf(e.id, sizeof e.id, "%s", id);
+    gw_event e = an_event(id, phase, AT);
+    e.alert = alert;
+    e.statistic += (int)phase;
     return e;
 }
 
 static void commit(gw_journal *j, const char *id, gw_phase phase, bool alert)
 {
-    const gw_event e = an_event(id, phase, alert);
+    const gw_event e = a_word(id, phase, alert);
     int serial = 0;
     bool published = false;
     assert_int_equal(gw_journal_put(j, &e, &serial, &published), 0);
@@ -80,14 +53,6 @@ static void settle(gw_outbox *o, gw_outbox_row *row, const char *refused)
     row->acked_ns = row->event.anchor_wall_ns + GW_SECOND_NS;
     snprintf(row->refused, sizeof row->refused, "%s", refused);
     assert_int_equal(gw_outbox_settle(o, &row, 1), 0);
-}
-
-static void run_sql(const char *sql)
-{
-    sqlite3 *db;
-    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-    assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
-    sqlite3_close(db);
 }
 
 static void alerts_wait_in_order_one_an_event(void **state)
@@ -225,13 +190,13 @@ static void what_was_kept_from_a_broker_is_not_retracted_there(void **state)
     bool published;
     assert_int_equal(gw_journal_open(&j, path), 0);
     assert_int_equal(gw_outbox_open(&o, path, "b", false), 0);
-    const gw_event e = an_event("A", GW_PHASE_FIRST, true);
+    const gw_event e = a_word("A", GW_PHASE_FIRST, true);
     const gw_journal_ack kept = {.broker = "b", .refused = "storm"}, had = {.broker = "b", .acked_ns = 5};
     assert_int_equal(gw_journal_put_settled(j, &e, &kept, 1, &serial, &published), 0);
     assert_string_equal(waiting(o, row), "");
     commit(j, "A", GW_PHASE_RETRACTED, false);
     assert_string_equal(waiting(o, row), "");
-    const gw_event late = an_event("B", GW_PHASE_FIRST, true);
+    const gw_event late = a_word("B", GW_PHASE_FIRST, true);
     assert_int_equal(gw_journal_put_settled(j, &late, &had, 1, &serial, &published), 0);
     assert_string_equal(waiting(o, row), "");
     commit(j, "B", GW_PHASE_RETRACTED, false);
@@ -275,7 +240,7 @@ static void what_is_not_of_now_says_so(void **state)
         gw_broker b;
         gw_kafka_message m;
         gw_outbox_row row = {
-            .event = an_event("G0000000000000001", GW_PHASE_FIRST, true), .serial = 1, .record = 1};
+            .event = a_word("G0000000000000001", GW_PHASE_FIRST, true), .serial = 1, .record = 1};
         row.event.injection = cases[i].injection;
         row.committed_ns = 1500000000 * GW_SECOND_NS;
         snprintf(row.origin, sizeof row.origin, "%s", cases[i].origin);
