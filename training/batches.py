@@ -3,8 +3,9 @@
 
 A window is whitened noise plus, by its class, signals and glitches. Everything downstream of the
 whitener is linear, so a recorded signal can be scaled to any SNR, turned by any phase and delayed by
-any time; H1 and L1 noise is drawn from different places, which makes the pairs of crops as good as
-endless. Glitches are made here, in the whitened domain, and besides are in some recordings already.
+any time; the noise of the two detectors is drawn from different places, which makes the pairs of crops as
+good as endless. Which pair it is makes a difference only in delays and in how unequally the two hear. Glitches
+are made here, in the whitened domain, and besides are in some recordings already.
 """
 import glob
 
@@ -14,12 +15,12 @@ from network import RATE_HZ, WINDOW
 
 CROP = 5376  # samples of a recorded signal
 CROP_ARRIVAL = 3584  # about where in the crop the signal arrives at the later detector, 1.75 s
-LIGHT_S = 0.010012  # light travel time between H1 and L1
 
 # Shares of a batch. All but the first two (a signal; a signal with a glitch near) are negatives.
 CLASSES = (
-    ("signal", 0.35), ("signal_glitch", 0.05), ("noise", 0.13), ("mined", 0.11), ("glitch", 0.10),
+    ("signal", 0.35), ("signal_glitch", 0.05), ("noise", 0.09), ("mined", 0.17), ("glitch", 0.08),
     ("glitch_pair", 0.10), ("one_detector", 0.06), ("delayed", 0.07), ("reversed", 0.03))
+UNEVEN, UNEVEN_SNR = 0.3, 11  # share of the signals from this network SNR on
 POSITIVE = ("signal", "signal_glitch")
 
 
@@ -76,10 +77,12 @@ def moved(y, start):
 
 
 class Batches:
-    def __init__(self, bank, rng):
-        self.bank, self.rng = bank, rng
+    """search: of network.SEARCHES, what the network is for."""
+
+    def __init__(self, bank, search, rng):
+        self.bank, self.search, self.rng = bank, search, rng
         self.index = None  # of the last window's signal
-        self.mined = []  # (H1 segment, L1 segment, first sample): noise that the network took for a signal
+        self.mined = []  # ((segment, first sample) of each detector): noise that the network took for a signal
         self.f = np.fft.rfftfreq(CROP, 1 / RATE_HZ)
 
     def noise(self, detector, segment=None, near=None):
@@ -92,6 +95,11 @@ class Batches:
         if near is not None:
             low, high = max(low, min(near - 8 * RATE_HZ, high - 1)), min(high, near + 8 * RATE_HZ)
         start = self.rng.integers(low, high)
+        return n[detector, start:start + WINDOW].astype(np.float32)
+
+    def cut(self, detector, segment, start, late):
+        n = self.bank.noise[segment]
+        start = min(max(start + late, 0), n.shape[1] - WINDOW)
         return n[detector, start:start + WINDOW].astype(np.float32)
 
     def signal(self, index, detector, snr, arrival, phase, backwards=False):
@@ -108,9 +116,16 @@ class Batches:
         return moved(h, start)
 
     def pair_snr(self, snr, index):
-        """Network SNR -> SNR in each detector: the ratio of the recorded signal, a little varied."""
-        a = self.bank.snr[index] * np.exp(0.15 * self.rng.standard_normal(2))
-        a = np.maximum(a, 0.3 * a.max())
+        """Network SNR -> SNR in each detector: any ratio within the search's bounds, or that of the recorded
+        signal, a little varied; then some loud ones are far more uneven: the sky has few of these, and a network
+        that met few takes them for glitches. (Of quiet ones no network could tell them from noise.)"""
+        if self.search.ratio:
+            a = np.array([1, np.exp(self.rng.uniform(*np.log(self.search.ratio)))])
+        elif snr >= UNEVEN_SNR and self.rng.random() < UNEVEN:
+            a = self.rng.permutation([1, self.rng.uniform(0.3, 0.6)])
+        else:
+            a = self.bank.snr[index] * np.exp(0.15 * self.rng.standard_normal(2))
+            a = np.maximum(a, 0.3 * a.max())
         return snr * a / np.sqrt(np.sum(a * a))
 
     def draw_snr(self, smallest):
@@ -118,21 +133,20 @@ class Batches:
 
     def window(self, kind, smallest_snr, snr=None):
         """One window of a class -> x [2, WINDOW], arrival samples in each detector (or None)."""
-        rng, arrivals = self.rng, None
+        rng, arrivals, light_s = self.rng, None, self.search.light_s
         index = self.index = rng.integers(len(self.bank.signals))
         near = (self.bank.segment[index], self.bank.at[index]) if kind in POSITIVE else (None, None)
         if kind == "mined" and self.mined:
-            *pair, start = self.mined[rng.integers(len(self.mined))]
-            start = max(start + rng.integers(-48, 49), 0)
-            x = np.stack([self.bank.noise[pair[d]][d, start:start + WINDOW] for d in (0, 1)])
-            x = x.astype(np.float32)
+            late = rng.integers(-48, 49)
+            x = np.stack([self.cut(d, *where, late)
+                          for d, where in enumerate(self.mined[rng.integers(len(self.mined))])])
         else:
             x = np.stack([self.noise(d, *near) for d in (0, 1)])
         if kind in ("signal", "signal_glitch", "one_detector", "delayed", "reversed"):
             later = WINDOW - RATE_HZ * rng.uniform(0.03, 1.2 if kind == "reversed" else 0.45)
-            delay = RATE_HZ * rng.uniform(-LIGHT_S, LIGHT_S)
+            delay = RATE_HZ * rng.uniform(-light_s, light_s)
             if kind == "delayed":  # further apart than light allows
-                delay += np.sign(delay) * RATE_HZ * 0.015 * np.exp(rng.uniform(0, np.log(5)))
+                delay += np.sign(delay) * RATE_HZ * self.search.apart_s * np.exp(rng.uniform(0, np.log(5)))
             arrivals = [later + min(delay, 0), later - max(delay, 0)]
             if kind in POSITIVE:
                 each = self.pair_snr(snr or self.draw_snr(smallest_snr), index)
@@ -153,7 +167,7 @@ class Batches:
                 if kind == "glitch_pair" or d == only:
                     loud = 80 if kind != "signal_glitch" else 30
                     y = glitch(rng, np.exp(rng.uniform(np.log(4), np.log(loud))))
-                    shift = where - WINDOW // 2 + int(RATE_HZ * rng.uniform(-0.01, 0.01))
+                    shift = where - WINDOW // 2 + int(RATE_HZ * rng.uniform(-light_s, light_s))
                     x[d] += moved(y, -shift)
         x *= rng.uniform(0.9, 1.1, (2, 1)).astype(np.float32)
         return x, arrivals

@@ -3,7 +3,7 @@
 
     evaluate.py --data DATA --run RUN.pt [--box 4] [--model models/bbh-small.onnx] [--times]
 
-Background: recordings of noise with glitches; each H1 recording is paired with every L1 recording, its
+Background: recordings of noise with glitches; each of one detector is paired with every one of the other, its
 own one only slid in time, and searched as `gwstream` would. Efficiency: every recorded signal at five
 SNRs in the noise it was recorded with. Without --box, prints the trade of efficiency against latency
 for several smoothing boxes and writes nothing; with it, writes RUN's network as --model and, beside
@@ -21,7 +21,7 @@ import yaml
 import timing
 import windows
 from batches import Bank
-from network import ARRIVAL, DETECTORS, HOP, RATE_HZ, WINDOW, Network, write_onnx
+from network import ARRIVAL, HOP, RATE_HZ, SEARCHES, WINDOW, Network, write_onnx
 
 FRAME_S = HOP / RATE_HZ
 CLUSTER_S = 8.0  # one candidate in this time
@@ -46,7 +46,7 @@ def background(network, folder, days):
     that differ, the whitenings' texts."""
     features, texts = [], set()
     for path in sorted(glob.glob(os.path.join(folder, "*.hdf5"))):
-        x, _, text = windows.read(path, [f"{d}:STRAIN" for d in DETECTORS])
+        x, _, text = windows.read(path, "STRAIN")
         texts.add(text)
         x = torch.from_numpy(x[:, :x.shape[1] // RATE_HZ * RATE_HZ].astype(np.float32))
         with torch.no_grad():
@@ -144,15 +144,15 @@ def found(statistic, ends, bar):
     return y.max(1) >= bar, ends[rows, (y >= bar).argmax(1)], ends[rows, y.argmax(1)]
 
 
-def controls():
+def controls(light_s):
     """What must not look like a signal: name -> change."""
-    delay = int(0.03 * RATE_HZ)
+    delay = int(3 * light_s * RATE_HZ)  # no delay of the signal's own brings it back to what light allows
     rng = np.random.default_rng(3)
 
     def mute(h):
         return h * np.eye(2, dtype=np.float32)[rng.integers(2)][:, None]
 
-    return {"delayed_30ms": lambda h: np.stack([h[0], np.roll(h[1], delay)]),
+    return {f"delayed_{3e3 * light_s:.0f}ms": lambda h: np.stack([h[0], np.roll(h[1], delay)]),
             "one_detector": mute, "time_reversed": lambda h: h[:, ::-1].copy()}
 
 
@@ -196,18 +196,20 @@ class Report:
                   flush=True)
 
 
-def times(signals, runs, n, bar):
+def times(signals, runs, n, bar, light_s):
     """The arrival head: -> metadata, what the card says. Fitted on every second signal, told of the others."""
+    # Of each detector by itself: the later of two estimates is later than the truth, by .4 ms.
     error, deviation, snrs, chirp, fit, peaks = [], [], [], [], [], []
+    earlier = signals.arrival - signals.arrival.max(1)[:, None]  # columns count from the later arrival
     for (y, scores, ends, columns), snr in zip(runs, SNRS):
         ok, _, peak = found(box(y, n), ends, bar)
         peaks.append(peak[ok])
-        mean, d = timing.later(*timing.arrivals(scores[ok], columns[ok], peak[ok], 0.75 + n * FRAME_S))
-        error.append(mean)  # columns count from the later arrival
-        deviation.append(d)
-        snrs.append(np.full(ok.sum(), snr))
-        chirp.append(signals.chirp[ok])
-        fit.append(np.flatnonzero(ok) % 2 == 0)
+        mean, d = timing.arrivals(scores[ok], columns[ok], peak[ok], 0.75 + n * FRAME_S, light_s)
+        error.append((mean - earlier[ok]).ravel())
+        deviation.append(d.ravel())
+        snrs.append(np.full(2 * ok.sum(), snr))
+        chirp.append(np.repeat(signals.chirp[ok], 2))
+        fit.append(np.repeat(np.flatnonzero(ok) % 2 == 0, 2))
     error, deviation, snrs, chirp, fit = map(np.concatenate, (error, deviation, snrs, chirp, fit))
     loud = snrs >= TIMED_SNR
     group = np.where(chirp < MASS_BINS[-1], np.digitize(chirp, MASS_BINS) - 1, -1)
@@ -218,7 +220,7 @@ def times(signals, runs, n, bar):
     groups[f"SNR {TIMED_SNR} and above"] = ~fit & loud
     groups |= {f"{a}-{b} Msun": ~fit & loud & (chirp >= a) & (chirp < b)
                for a, b in zip(MASS_BINS, MASS_BINS[1:])}
-    told = {"of": "arrival at the later detector, found at 1/hour, ms; chirp masses from SNR "
+    told = {"of": "arrival at each detector, found at 1/hour, ms; chirp masses from SNR "
                   f"{TIMED_SNR} on; on half of the signals, calibrated on the others",
             **timing.quality(error, sigma, groups)}
     return {"arrival_offset_s": round(offset, 6), "arrival_sigma_scale": round(scale, 4),
@@ -243,7 +245,7 @@ def card(report, n, state, name, sha256, told):
                            if np.any((signals.chirp >= a) & (signals.chirp < b))}}
     late = np.concatenate([t[ok] for ok, t, _ in runs["hour"][1:]])
     negative = {}
-    for what, change in controls().items():
+    for what, change in controls(search_of(state).light_s).items():
         y, _, ends, _ = signals.search(report.network, 20, change)
         y = np.where((ends > -1.0) & (ends < SEARCH_S[1]), box(y, n), -99)
         negative[what] = {f"one_per_{k}": round(float(np.mean(y.max(1) >= bar)), 4)
@@ -282,13 +284,18 @@ def card(report, n, state, name, sha256, told):
         "controls": {"of": "share of signals of SNR 20, so changed, that still cross", **negative}}
 
 
+def search_of(state):
+    """What the network of a checkpoint is for."""
+    return SEARCHES[state.get("search", "hl")]
+
+
 def name_of(path):
     return os.path.splitext(os.path.basename(path))[0]
 
 
-def write(network, path, n, whitening, offsets):
-    return write_onnx(network, path, {"name": name_of(path), "smoothing_frames": n, "whitening": whitening,
-                                      **offsets})
+def write(network, state, path, n, whitening, offsets):
+    return write_onnx(network, path, {"name": name_of(path), "detectors": search_of(state).detectors,
+                                      "smoothing_frames": n, "whitening": whitening, **offsets})
 
 
 def write_card(path, text):
@@ -304,8 +311,9 @@ def new_head(network, state, data, path):
     if signals.bank.whitening != text["data"]["whitening"]:
         raise ValueError(f"{data}: whitened otherwise than the card says: {signals.bank.whitening}")
     runs = [signals.search(network, s) for s in SNRS]
-    offsets, text["timing_ms"] = times(signals, runs, n, text["thresholds"]["candidate"])
-    text["model"]["sha256"] = write(network, path, n, signals.bank.whitening, offsets)
+    offsets, text["timing_ms"] = times(signals, runs, n, text["thresholds"]["candidate"],
+                                       search_of(state).light_s)
+    text["model"]["sha256"] = write(network, state, path, n, signals.bank.whitening, offsets)
     text["recipe"]["parameters"] = sum(p.numel() for p in network.parameters())
     text["recipe"]["arrival_head"] = f"weights that rank frozen; trained on {state['bank']}, {state['whitening']}"
     write_card(path, text)
@@ -334,8 +342,9 @@ def main():
         report.trade()
         return
     _, bars = report.bars(o.box)
-    offsets, told = times(report.sets["efficiency"], report.runs["efficiency"], o.box, bars["hour"])
-    sha256 = write(network, o.model, o.box, report.whitening, offsets)
+    offsets, told = times(report.sets["efficiency"], report.runs["efficiency"], o.box, bars["hour"],
+                          search_of(state).light_s)
+    sha256 = write(network, state, o.model, o.box, report.whitening, offsets)
     text = card(report, o.box, state, name_of(o.model), sha256, told)
     write_card(o.model, text)
     for rate, wanted in BARS.items():

@@ -9,6 +9,7 @@ Used by train.py and evaluate.py; knows nothing of data.
     strain [B, 2, 3072] -> logit [B, 1], arrival [B, 2, 192]
 """
 import hashlib
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -17,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from torch.nn import functional
 
-DETECTORS = ("H1", "L1")
+CHANNELS = 2  # detectors of a pair
 RATE_HZ = 2048
 WINDOW = 3072  # samples
 HOP = 64  # samples a frame: product of all strides
@@ -26,6 +27,18 @@ STEM = (16, 16, 4)  # channels out, kernel, stride
 PER_DETECTOR = ((24, 7, 2), (32, 7, 2))
 MERGED = ((64, 5, 2), (64, 5, 2), (64, 9, 1))
 ARRIVAL_HIDDEN, ARRIVAL_KERNEL = 24, 15
+
+
+class Search(NamedTuple):
+    """What a network is for."""
+    detectors: str  # its pairs, as the metadata have them
+    light_s: float  # light travel time, the longest of them
+    apart_s: float  # a negative is a signal whose delay is longer than one that light allows, by this or more
+    ratio: tuple  # of the SNR in the second detector to that in the first, bounds; () as in the bank
+
+
+SEARCHES = {"hl": Search("H1,L1", 0.010012, 0.015, ()),
+            "virgo": Search("H1,V1;L1,V1", 0.027288, 0.042, (0.25, 3.0))}
 
 
 class Conv(nn.Module):
@@ -74,7 +87,7 @@ class Network(nn.Module):
             channels = outputs
         self.score1 = nn.Conv2d(channels, ARRIVAL_HIDDEN, (1, ARRIVAL_KERNEL))
         self.score2 = nn.Conv2d(ARRIVAL_HIDDEN, 1, (1, 1))
-        channels *= len(DETECTORS)
+        channels *= CHANNELS
         for outputs, kernel, stride in MERGED:
             self.merged.append(Block(channels, outputs, kernel, stride))
             channels = outputs
@@ -102,7 +115,11 @@ class Network(nn.Module):
 
     def forward(self, x):
         """Logits of windows, [B]."""
-        return self.frames(self.features(x))[:, -self.pool_frames:].mean(1)
+        return self.pooled(self.features(x))
+
+    def pooled(self, f):
+        """Features of windows -> logits [B]."""
+        return self.frames(f)[:, -self.pool_frames:].mean(1)
 
     def dense(self, f):
         """Features of a long stretch -> the logit of the window that ends with each frame [B, L / 64].
@@ -164,9 +181,9 @@ class Writer:
 
 def write_onnx(network, path, metadata):
     """Writes the inference graph (opset 13, BatchNorm folded). metadata: the gwstream.* keys that are
-    not properties of the network itself. Returns the SHA-256 of the file."""
+    not properties of the network itself, `detectors` among them. Returns the SHA-256 of the file."""
     network.check()
-    w, d = Writer(), len(DETECTORS)
+    w, d = Writer(), CHANNELS
     x = w.conv("stem", "strain", *network.stem.folded(), stride=STEM[2], group=d)
     x = w.node("Relu", [x], "stem.out")
     for i, block in enumerate(network.per_detector):
@@ -195,7 +212,7 @@ def write_onnx(network, path, metadata):
     model = helper.make_model(graph, producer_name="gwstream-training",
                               opset_imports=[helper.make_opsetid("", 13)])
     model.ir_version = 7
-    keys = {"format": "1", "detectors": ",".join(DETECTORS), "sample_rate": RATE_HZ,
+    keys = {"format": "1", "sample_rate": RATE_HZ,
             "window_samples": WINDOW, "hop_samples": HOP,
             "pooling": f"mean of the last {network.pool_frames} frames"}
     keys.update(metadata)

@@ -10,19 +10,17 @@ They are fitted on every second signal and judged on the others. Used by evaluat
 """
 import numpy as np
 
-from batches import LIGHT_S
 from network import ARRIVAL, RATE_HZ
 
 REFINE = 3  # columns to each side of the best pair
 COVERAGE = 0.6827
-TRAVEL = int(LIGHT_S * RATE_HZ / ARRIVAL + 1)  # columns
 
 
-def one(a, b, t):
+def one(a, b, t, travel):
     """Scores of two detectors in columns at times t -> mean and standard deviation of each arrival: under the
-    weights exp(sum of scores) of all pairs that light allows, near the best of them."""
+    weights exp(sum of scores) of all pairs no more than `travel` columns apart, near the best of them."""
     total = np.full((len(a), len(b)), -np.inf)
-    for lag in range(-TRAVEL, TRAVEL + 1):
+    for lag in range(-travel, travel + 1):
         i = np.arange(max(0, -lag), min(len(a), len(b) - lag))
         total[i, i + lag] = a[i] + b[i + lag]
     best = np.unravel_index(total.argmax(), total.shape)
@@ -34,25 +32,20 @@ def one(a, b, t):
     return mean, [float(np.sqrt(p @ (x - m) ** 2)) for (p, x), m in zip(each, mean)]
 
 
-def arrivals(scores, columns, peak_s, reach_s):
+def arrivals(scores, columns, peak_s, reach_s, light_s):
     """scores [k][2][n], times of the columns' centres [k][n], of the ends of the peaks' frames [k] -> means and
     standard deviations [k][2], s; no offset taken out."""
     mean, deviation = np.empty((2, len(scores), 2))
+    travel = int(light_s * RATE_HZ / ARRIVAL + 1)
     for k, (s, t, peak) in enumerate(zip(scores, columns, peak_s)):
         inside = (t > peak - reach_s) & (t < peak + 1e-9)
-        mean[k], deviation[k] = one(*s[:, inside].astype(float), t[inside])
+        mean[k], deviation[k] = one(*s[:, inside].astype(float), t[inside], travel)
     return mean, deviation
 
 
-def later(mean, deviation):
-    """What the event's own time is: the later of the two means, and the deviation that goes with it."""
-    at = mean.argmax(1)[:, None]
-    return np.take_along_axis(mean, at, 1)[:, 0], np.take_along_axis(deviation, at, 1)[:, 0]
-
-
 def calibrate(error, deviation, group):
-    """error: found less true time, offset still inside; group [k]: of each signal, the chirp-mass bin, or -1
-    outside of all. -> offset, scale, floor (s). The offset is the one with which the largest bias of any bin
+    """error: found less true time, offset still inside; group [k]: of each, the chirp-mass bin, or -1 outside
+    of all. -> offset, scale, floor (s). The offset is the one with which the largest bias of any bin
     is smallest; the scale gives the coverage of one sigma; of the floors, the one with which small and large
     deviations are equally true."""
     each = [np.median(error[group == g]) for g in np.unique(group[group >= 0])]

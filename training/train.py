@@ -5,6 +5,7 @@ before has left; then, these frozen, the small head that tells the arrival time.
 
     train.py --data DATA --out RUN.pt [--seed 1]
     train.py --data DATA --out NEW.pt --start RUN.pt --legs 0      # only a new head for the arrival time
+    train.py --data DATA --out NEW.pt --start RUN.pt --search virgo --keep-features   # for other pairs
 
 Prints a line a minute, writes RUN.pt as it goes, and continues from it when it is there. Time is
 counted in minutes of CPU (one thread), the schedule in windows: a busy machine changes nothing.
@@ -18,8 +19,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+import mining
 from batches import Bank, Batches
-from network import ARRIVAL, DETECTORS, HOP, PER_DETECTOR, RATE_HZ, WINDOW, Network
+from network import ARRIVAL, CHANNELS, HOP, PER_DETECTOR, RATE_HZ, SEARCHES, WINDOW, Network
 
 BATCH = 64
 # Windows shown, factor on the learning rate, whether noise is mined. One run with mining from the start was
@@ -27,8 +29,7 @@ BATCH = 64
 LEGS = ((420000, 1.0, False), (260000, 0.6, True), (190000, 0.5, True))
 SMALLEST_SNR = 7.0  # network SNR at the end of the first leg, and from then on
 MAX_RATE = 3e-3
-MINE_AT = (0.1, 0.3, 0.5, 0.7, 0.85)  # of the schedule, when noise is mined anew
-MINE_PAIRS = 1300  # of segments: about a day of two detectors
+MINE_AT = (0.02, 0.35, 0.7)  # of the schedule, when noise is mined anew
 MINE_KEEP = 3000
 EMA = 0.998
 ARRIVAL_LAG_S = 0.040  # the head answers this much after the arrival, when merger and ringdown are in
@@ -56,36 +57,21 @@ def average(mean, network):
     with torch.no_grad():
         for a, b in zip(mean.state_dict().values(), network.state_dict().values()):
             if a.dtype.is_floating_point:
-                a.mul_(EMA).add_(b, alpha=1 - EMA)
+                a.lerp_(b, 1 - EMA)  # what does not learn stays to the last bit
             else:
                 a.copy_(b)
 
 
 def mine(network, make):
-    """The loudest stretches of about a day of slid training noise, as `network` sees it: the negatives it
-    has most to learn from. -> for Batches.mined."""
-    bank, loud = make.bank, []
-    n = min(x.shape[1] for x in bank.noise) // (2 * RATE_HZ) * (2 * RATE_HZ)
-    for _ in range(MINE_PAIRS):
-        pair = make.rng.integers(len(bank.noise), size=2)
-        x = np.stack([bank.noise[pair[d]][d, :n] for d in (0, 1)]).astype(np.float32)
-        with torch.no_grad():
-            y = network.dense(network.features(torch.from_numpy(x[None])))[0].numpy()
-        y[:WINDOW // HOP] = -99
-        y = y.reshape(-1, 2 * RATE_HZ // HOP)  # one in 2 s
-        ends = (y.argmax(1) + y.shape[1] * np.arange(len(y)) + 1) * HOP
-        loud += [(float(v), *pair, int(e) - WINDOW) for v, e in zip(y.max(1), ends) if v > -4]
-    loud.sort(reverse=True)
-    print(f"mined {min(len(loud), MINE_KEEP)} of noise; logits {loud[0][0]:.2f} "
-          f"{loud[min(len(loud), MINE_KEEP) - 1][0]:.2f}", flush=True)
-    return [w[1:] for w in loud[:MINE_KEEP]]
+    make.mined = (mining.slid(network, make.bank, make.rng, MINE_KEEP // 2)
+                  + mining.coincident(network, make.bank, make.search.light_s, make.rng, MINE_KEEP))
 
 
 class Validation:
     """Fixed windows: noise and glitches together, and signals of some SNRs."""
 
-    def __init__(self, bank, count):
-        make = Batches(bank, np.random.default_rng(7))
+    def __init__(self, bank, search, count):
+        make = Batches(bank, search, np.random.default_rng(7))
         self.negative = np.stack([make.window(k, 0)[0] for k in ("noise", "glitch", "glitch_pair")
                                   for _ in range(count // 3)])
         self.signal = {s: np.stack([make.window("signal", s, s)[0] for _ in range(count // 10)])
@@ -114,10 +100,10 @@ def weights(network, state):
 def train(network, make, validation, path, leg, first, state, keep):
     """One leg: shows its windows to the network; resumes from `state`. keep: what the checkpoint holds
     besides. -> averaged network."""
-    windows, rate, mining = leg
+    windows, rate, mines = leg
     mean = copy.deepcopy(network).eval()
-    optimiser = torch.optim.Adam(
-        [p for n, p in network.named_parameters() if not n.startswith("score")], weight_decay=1e-5)
+    learns = [network.merged, network.head] + ([] if keep["features"] else [network.stem, network.per_detector])
+    optimiser = torch.optim.Adam([p for part in learns for p in part.parameters()], weight_decay=1e-5)
     before, step, losses, steps = keep["cpu_s"], 0, [], windows // BATCH
     if state:
         network.load_state_dict(state["network"])
@@ -126,18 +112,21 @@ def train(network, make, validation, path, leg, first, state, keep):
         before, step = state["cpu_s"], state["step"]
         make.rng = np.random.default_rng([step, 1])
     began, line = time.process_time(), time.monotonic()
-    mine_at = [int(steps * part) for part in MINE_AT] if mining else []
+    mine_at = [int(steps * part) for part in MINE_AT] if mines else []
     if mine_at and step > mine_at[0]:
-        make.mined = mine(mean, make)
-    network.train()
+        mine(mean, make)
+    network.eval()
+    for part in learns:
+        part.train()
     while step < steps:
         if step in mine_at:
-            make.mined = mine(mean, make)
+            mine(mean, make)
         for group in optimiser.param_groups:
             group["lr"] = schedule(step / steps) * rate
         x, label = make.batch(BATCH, smallest_snr(step / steps if first else 1))
-        loss = functional.binary_cross_entropy_with_logits(
-            network(torch.from_numpy(x)), torch.from_numpy(label))
+        with torch.set_grad_enabled(not keep["features"]):
+            features = network.features(torch.from_numpy(x))
+        loss = functional.binary_cross_entropy_with_logits(network.pooled(features), torch.from_numpy(label))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -158,8 +147,8 @@ def arrival_features(network, make, count):
     """-> features of each detector [2 count][32][ARRIVAL_COLUMNS], the column in which the head is to
     answer, the chirp mass's bin."""
     skip = WINDOW // ARRIVAL - ARRIVAL_COLUMNS
-    features = np.empty((count, len(DETECTORS), PER_DETECTOR[-1][0], ARRIVAL_COLUMNS), np.float16)
-    column, chirp, done = np.empty((count, len(DETECTORS)), np.float32), np.empty(count), 0
+    features = np.empty((count, CHANNELS, PER_DETECTOR[-1][0], ARRIVAL_COLUMNS), np.float16)
+    column, chirp, done = np.empty((count, CHANNELS), np.float32), np.empty(count), 0
     while done < count:
         x = []
         while len(x) < min(100, count - done):
@@ -172,10 +161,10 @@ def arrival_features(network, make, count):
                 x.append(window)
         with torch.no_grad():
             f = network.features(torch.from_numpy(np.stack(x))).numpy()
-        features[done:done + len(x)] = f.reshape(len(x), len(DETECTORS), -1, f.shape[3])[..., skip:]
+        features[done:done + len(x)] = f.reshape(len(x), CHANNELS, -1, f.shape[3])[..., skip:]
         done += len(x)
     return (features.reshape(-1, *features.shape[2:]), column.reshape(-1),
-            np.digitize(np.repeat(chirp, len(DETECTORS)), MASS_EDGES))
+            np.digitize(np.repeat(chirp, CHANNELS), MASS_EDGES))
 
 
 def bias(scores, off, bins):
@@ -224,25 +213,34 @@ def main():
     options.add_argument("--start", help="finished checkpoint whose weights to begin with (fine-tuning)")
     options.add_argument("--legs", type=int, choices=range(len(LEGS) + 1), help="only the last so many legs; "
                          "0: only the head (default: all; from another's weights: 1)")
+    options.add_argument("--search", choices=SEARCHES, help="what the network is for (default: hl, or what the "
+                         "started one is for)")
+    options.add_argument("--keep-features", action="store_true", help="what --start makes of each detector stays, the "
+                         "arrival time with it; only the layers that see both detectors learn")
     options.add_argument("--scale", type=float, default=1, help="factor on the windows of all (for a trial)")
     options.add_argument("--pool", type=int, default=16, help="frames the head averages")
     o = options.parse_args()
+    if o.keep_features and (not o.start or o.legs == 0):
+        options.error("--keep-features needs --start, and a leg")
     torch.set_num_threads(1)  # two threads on a busy machine are slower than one
     bank = Bank(os.path.join(o.data, "train"))
     print(f"training on {bank}", flush=True)
-    validation = Validation(Bank(os.path.join(o.data, "validate")), 3000)
     state = torch.load(o.out) if os.path.exists(o.out) else None
     if state and "windows" in state:
         print(f"{o.out}: finished already")
         return
     earlier = torch.load(o.start) if o.start else {"pool": o.pool, "cpu_s": 0.0, "windows": 0, "runs": []}
+    name = o.search or earlier.get("search", "hl")
+    search = SEARCHES[name]
+    validation = Validation(Bank(os.path.join(o.data, "validate")), search, 3000)
     todo = (1 if o.start else len(LEGS)) if o.legs is None else o.legs
-    done = {"pool": earlier["pool"], "cpu_s": earlier["cpu_s"]}
+    done = {"pool": earlier["pool"], "cpu_s": earlier["cpu_s"], "search": name, "features": o.keep_features}
     mean, runs, shown = earlier.get("mean"), earlier["runs"], earlier["windows"]
     for number in range(len(LEGS) - todo, len(LEGS)):
         leg = (int(LEGS[number][0] * o.scale), *LEGS[number][1:])
         shown += leg[0]
-        runs = runs + [f"{leg[0]} windows, rate {leg[1]:g}, {'mining' if leg[2] else 'no mining'}"]
+        runs = runs + [f"{leg[0]} windows, rate {leg[1]:g}, {'mining' if leg[2] else 'no mining'}, {name}"
+                       + (", features kept" if o.keep_features else "")]
         if state and state["leg"] > number:
             continue
         torch.manual_seed(o.seed)
@@ -250,17 +248,20 @@ def main():
         network.check()
         if mean:
             weights(network, mean)
-        make = Batches(bank, np.random.default_rng([o.seed, 0]))
+        make = Batches(bank, search, np.random.default_rng([o.seed, 0]))
         first = not o.start and number == len(LEGS) - todo
         mean = train(network, make, validation, o.out, leg, first, state, {**done, "leg": number}).state_dict()
         done["cpu_s"], state = torch.load(o.out)["cpu_s"], None
     torch.manual_seed(o.seed)
     network = Network(earlier["pool"])
     weights(network, mean)
-    count = int(ARRIVAL_WINDOWS * o.scale)
+    count = 0 if o.keep_features else int(ARRIVAL_WINDOWS * o.scale)
     began = time.process_time()
-    train_arrival(network, Batches(bank, np.random.default_rng([o.seed, 5])), count, o.seed)
-    save(o.out, mean=network.state_dict(), pool=network.pool_frames, windows=shown + count, runs=runs,
+    if not o.keep_features:
+        train_arrival(network, Batches(bank, search, np.random.default_rng([o.seed, 5])), count, o.seed)
+    else:
+        network.load_state_dict({k: v for k, v in earlier["mean"].items() if k.startswith("score")}, strict=False)
+    save(o.out, mean=network.state_dict(), pool=network.pool_frames, windows=shown + count, runs=runs, search=name,
          cpu_s=done["cpu_s"] + time.process_time() - began, bank=str(bank), whitening=bank.whitening)
 
 

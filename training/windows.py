@@ -26,17 +26,17 @@ import numpy as np
 import yaml
 
 from batches import CROP, CROP_ARRIVAL
-from network import DETECTORS, RATE_HZ
+from network import RATE_HZ
 
 START_GPS = 1300000000
 SNR = 20.0  # of the injections; the users of the windows rescale them
 SEEDS = {"train": 1, "validate": 100001, "efficiency": 200001, "young": 300001, "background": 400001}
 
 
-def graph(seed, duration_s, warmup_s, glitch_rate, population, stream, journal):
+def graph(seed, detectors, duration_s, warmup_s, glitch_rate, population, stream, journal):
     sky = {"kind": "sim", "seed": seed, "start": START_GPS, "duration": f"{duration_s}s",
-           "rate": "4096Hz", "block": "1s", "pace": 0, "detectors": list(DETECTORS),
-           "sensitivity": np.random.default_rng(seed).uniform(0.75, 1.3, len(DETECTORS)).round(3).tolist()}
+           "rate": "4096Hz", "block": "1s", "pace": 0, "detectors": detectors,
+           "sensitivity": np.random.default_rng(seed).uniform(0.75, 1.3, len(detectors)).round(3).tolist()}
     if glitch_rate:
         sky["glitches"] = {"rate": glitch_rate, "snr": [4, 80]}
     g = {"sources": {"sky": sky},
@@ -73,9 +73,11 @@ def run(program, folder, **what):
     return stream, truth
 
 
-def read(path, channels):
-    """A recording -> samples [channel][n] of the common span, GPS of the first, the whitening's text."""
+def read(path, *kinds):
+    """A recording -> samples [channel][n] of the common span, GPS of the first, the whitening's text. Channels:
+    those of the first kind (as STRAIN), the detectors in order, then of the next."""
     with h5py.File(path, "r") as f:
+        channels = [c for kind in kinds for c in sorted(f) if c.endswith(":" + kind)]
         streams = [f[f"gwstream/white.{c[:2]}"].attrs for c in channels]
         first = [int(s["sample0"]) for s in streams]
         start, stop = max(first), min(a + len(f[c]) for a, c in zip(first, channels))
@@ -90,20 +92,19 @@ def read(path, channels):
     return x, (start + good[0]) / RATE_HZ, texts.pop()
 
 
-def segment(path, truth):
+def segment(path, detectors, truth):
     """-> the arrays of one bank file: noise [2][n], signals [m][2][CROP] with their parameters."""
-    channels = [f"{d}:STRAIN_{part}" for part in ("NOISE", "SIGNAL") for d in DETECTORS]
-    x, gps, text = read(path, channels)
+    x, gps, text = read(path, "STRAIN_NOISE", "STRAIN_SIGNAL")
     noise, stream = x[:2], x[2:]
     out = {k: [] for k in ("signal", "arrival", "snr", "mass", "chi", "at")}
     for t in truth:
-        arrival = np.array([(t["gps"][d] - gps) * RATE_HZ for d in DETECTORS])  # good to 1e-3 samples
+        arrival = np.array([(t["gps"][d] - gps) * RATE_HZ for d in detectors])  # good to 1e-3 samples
         at = int(arrival.max()) - CROP_ARRIVAL
         if at < 0 or at + CROP > x.shape[1]:
             continue
         out["signal"].append(stream[:, at:at + CROP].astype(np.float16))
         out["arrival"].append(arrival - at)
-        out["snr"].append([t["snr"][d] for d in DETECTORS])
+        out["snr"].append([t["snr"][d] for d in detectors])
         out["mass"].append([t["mass1"], t["mass2"]])
         out["chi"].append(t["chi"])
         out["at"].append(at)
@@ -111,15 +112,15 @@ def segment(path, truth):
     return dict(out, noise=noise.astype(np.float16), whitening=text, age_s=gps - START_GPS)
 
 
-def make_segments(program, folder, first_seed, count, what):
+def make_segments(program, detectors, folder, first_seed, count, what):
     os.makedirs(folder, exist_ok=True)
     for seed in range(first_seed, first_seed + count):
         path = os.path.join(folder, f"{seed:06d}.npz")
         if os.path.exists(path):
             continue
         with tempfile.TemporaryDirectory() as scratch:
-            stream, truth = run(program, scratch, seed=seed, **what(seed))
-            np.savez(path + ".part.npz", **segment(stream, truth))
+            stream, truth = run(program, scratch, seed=seed, detectors=detectors, **what(seed))
+            np.savez(path + ".part.npz", **segment(stream, detectors, truth))
         os.replace(path + ".part.npz", path)
         if (seed - first_seed) % 20 == 19:
             print(f"{folder}: {seed - first_seed + 1} of {count}", flush=True)
@@ -146,14 +147,18 @@ def main():
     options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     options.add_argument("--program", default="build/gwstream")
     options.add_argument("--out", required=True)
+    options.add_argument("--detectors", default="H1,L1", help="two, in the order of the alphabet")
     options.add_argument("--train", type=int, default=300, help="segments of 72 s to train on")
     options.add_argument("--hours", type=float, default=4, help="of background")
     options.add_argument("--injections", type=int, default=4000,
                          help="for the efficiency, and as many with a young PSD")
     o = options.parse_args()
+    detectors = o.detectors.split(",")
+    if len(detectors) != 2 or detectors != sorted(detectors):
+        options.error(f"--detectors {o.detectors}: two, in the order of the alphabet")
 
     def make(name, count, what):
-        make_segments(o.program, os.path.join(o.out, name), SEEDS[name], count, what)
+        make_segments(o.program, detectors, os.path.join(o.out, name), SEEDS[name], count, what)
 
     make("validate", max(o.train // 12, 2), training_segment)
     make("train", o.train, training_segment)
@@ -165,7 +170,8 @@ def main():
         path = os.path.join(folder, f"{k:03d}.hdf5")
         if not os.path.exists(path):
             with tempfile.TemporaryDirectory(dir=folder) as scratch:
-                stream, _ = run(o.program, scratch, seed=SEEDS["background"] + k, duration_s=1800,
+                stream, _ = run(o.program, scratch, seed=SEEDS["background"] + k,
+                                detectors=detectors, duration_s=1800,
                                 warmup_s=8, glitch_rate="1/30Hz", population=None)
                 shutil.move(stream, path)
             print(f"{path} made", flush=True)

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The ONNX file that training writes says what torch computes: evaluated node by node, from the
 definitions of the operators, it gives the trained network's logit and arrival scores; a long stretch
-evaluated at once gives the windows' logits; a batch holds what its labels say. One line a check."""
+evaluated at once gives the windows' logits; signals arrive as light and their label allow, for each search; a leg that
+keeps the features changes nothing else. One line a check."""
 import os
 import sys
 import tempfile
@@ -19,7 +20,10 @@ except ImportError as e:
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "training"))
 import batches  # noqa: E402
 import evaluate  # noqa: E402
+import mining  # noqa: E402
 import network as net  # noqa: E402
+import timing  # noqa: E402
+import train  # noqa: E402
 
 failed = False
 
@@ -89,6 +93,53 @@ def random_network():
     return n.eval()
 
 
+class SmallBank:
+    """White noise and one loud pulse, as batches.Bank holds them."""
+
+    def __init__(self, rng):
+        self.noise = [rng.standard_normal((2, 4 * net.WINDOW)).astype(np.float16) for _ in range(3)]
+        self.signals = np.zeros((1, 2, batches.CROP), np.float16)
+        self.signals[..., batches.CROP_ARRIVAL] = 1
+        self.arrival = np.full((1, 2), batches.CROP_ARRIVAL)
+        self.snr, self.mass = np.ones((1, 2)), np.array([[30, 20]])
+        self.at, self.segment = np.array([batches.RATE_HZ]), np.array([0])
+
+
+def check_searches(rng):
+    for name, search in net.SEARCHES.items():
+        make = batches.Batches(SmallBank(rng), search, rng)
+        apart = {kind: np.array([abs(np.subtract(*make.window(kind, 10, 10)[1])) for _ in range(300)]) / net.RATE_HZ
+                 for kind in ("signal", "delayed")}
+        check(f"{name}: signals come no further apart than light", 0.9 * search.light_s < apart["signal"].max() <= search.light_s,
+              f"{1e3 * apart['signal'].max():.1f} ms")
+        check(f"{name}: what comes later than light is no signal", apart["delayed"].min() > search.light_s + 0.004,
+              f"{1e3 * apart['delayed'].min():.1f} ms")
+        snr = np.array([make.pair_snr(12, 0) for _ in range(300)])
+        check(f"{name}: SNR of the pair", np.allclose(np.sum(snr ** 2, 1), 144) and (snr.min(1) / snr.max(1)).min() < 0.35,
+              f"ratio from {(snr.min(1) / snr.max(1)).min():.2f}")
+    t = np.arange(80) / net.RATE_HZ * net.ARRIVAL
+    scores = np.zeros((1, 2, 80))
+    scores[0, 0, 30], scores[0, 1, 33], scores[0, 1, 31] = 20, 20, 15  # 23.4 ms apart; 7.8 ms, less likely
+    for name, column in (("hl", 31), ("virgo", 33)):
+        mean, _ = timing.arrivals(scores, t[None], [t[-1]], 0.6, net.SEARCHES[name].light_s)
+        check(f"{name}: arrivals as light allows", abs(mean[0, 1] - t[column]) < 1e-3, f"{1e3 * (mean[0, 1] - mean[0, 0]):.1f} ms apart")
+
+
+def check_kept_features(n, rng):
+    make = batches.Batches(SmallBank(rng), net.SEARCHES["virgo"], rng)
+    before = {k: v.clone() for k, v in n.state_dict().items()}
+    with tempfile.TemporaryDirectory() as folder:
+        after = train.train(n, make, lambda _: "", os.path.join(folder, "x.pt"), (2 * train.BATCH, 1, False), False, None,
+                            {"cpu_s": 0, "features": True}).state_dict()
+    changed = {k.split(".")[0] for k in before if not torch.equal(before[k], after[k])}
+    check("a leg that keeps the features changes the merged layers only", changed == {"merged", "head"}, sorted(changed))
+    mining.SLID_PAIRS = 2
+    make.mined = mining.slid(n, make.bank, rng, 5) + mining.coincident(n, make.bank, make.search.light_s, rng, 5)
+    good = all(0 <= at <= make.bank.noise[s].shape[1] - net.WINDOW for pair in make.mined for s, at in pair)
+    x, _ = make.window("mined", 10)
+    check("mined noise is whole windows of the bank", good and len(make.mined) > 5 and x.shape == (2, net.WINDOW), len(make.mined))
+
+
 def main():
     torch.set_num_threads(1)
     n = random_network()
@@ -96,7 +147,7 @@ def main():
     x = rng.standard_normal((1, 2, net.WINDOW)).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "random.onnx")
-        net.write_onnx(n, path, {"name": "random", "smoothing_frames": 4, "whitening": "none"})
+        net.write_onnx(n, path, {"name": "random", "detectors": "H1,L1", "smoothing_frames": 4, "whitening": "none"})
         logit, arrival, model = run_onnx(path, x)
         size = os.path.getsize(path)
     with torch.no_grad():
@@ -127,6 +178,8 @@ def main():
     except ValueError as e:
         check("a pool that sees the padding is refused", True, e)
 
+    check_searches(rng)
+    check_kept_features(random_network(), rng)
     g = batches.glitch(rng, 12.0)
     check("a glitch has its SNR", abs(np.sqrt(np.sum(g * g)) - 12) < 1e-6, np.sqrt(np.sum(g * g)))
     counts = np.zeros(400, int)
