@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Arrival times from the scores of the arrival head, as `detect` finds them (pipeline/stages/candidate.h
-has the rule), and the three numbers in the model's metadata that make times and errors true:
+has the rule), and the numbers in the model's metadata that make times and errors true:
 
     arrival_offset_s        what the head is late by
+    arrival_skew            and in standard deviations of its scores: the tail after a time is the longer one
     arrival_sigma_scale,    a time's 1-sigma is sqrt((scale * standard deviation)^2 + floor^2)
     arrival_sigma_floor_s
 
@@ -45,12 +46,15 @@ def arrivals(scores, columns, peak_s, reach_s, light_s):
 
 def calibrate(error, deviation, group):
     """error: found less true time, offset still inside; group [k]: of each, the chirp-mass bin, or -1 outside
-    of all. -> offset, scale, floor (s). The offset is the one with which the largest bias of any bin
-    is smallest; the scale gives the coverage of one sigma; of the floors, the one with which small and large
+    of all. -> offset (s), skew, scale, floor (s). Offset and skew are those with which the largest bias of any
+    bin is smallest; the scale gives the coverage of one sigma; of the floors, the one with which small and large
     deviations are equally true."""
-    each = [np.median(error[group == g]) for g in np.unique(group[group >= 0])]
-    offset = -float(min(each) + max(each)) / 2
-    miss = np.abs(error + offset)
+    bins, least = [group == g for g in np.unique(group[group >= 0])], np.inf
+    for trial in np.arange(0, 1.51, 0.05):
+        each = [np.median(error[b] - trial * deviation[b]) for b in bins]
+        if max(each) - min(each) < least:
+            least, skew, offset = max(each) - min(each), float(trial), -float(min(each) + max(each)) / 2
+    miss = np.abs(error + offset - skew * deviation)
     parts = np.array_split(np.argsort(deviation), 4)
     best = (np.inf, 1.0, 0.0)
     for floor in np.arange(0, 0.0031, 0.00025):
@@ -60,7 +64,7 @@ def calibrate(error, deviation, group):
         uneven = np.ptp([np.mean(need[p] <= scale) for p in parts])
         if scale > 0 and uneven < best[0] - 0.005:  # a smaller floor unless it helps
             best = (uneven, scale, float(floor))
-    return offset, best[1], best[2]
+    return offset, skew, best[1], best[2]
 
 
 def quality(error, sigma, group):

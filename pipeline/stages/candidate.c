@@ -76,10 +76,11 @@ static int check(const gw_candidate_conf *k)
                        "refractory %g s, arrival reach %g s, light travel %g s or offsets %g s and %g s "
                        "are out of range",
                        k->refractory_s, k->reach_s, k->travel_s, k->arrival_offset_s, k->peak_offset_s);
-    if (!(k->arrival_sigma_scale >= 0 && k->arrival_sigma_scale <= 100) ||
+    if (!(k->arrival_skew >= 0 && k->arrival_skew <= 10) ||
+        !(k->arrival_sigma_scale >= 0 && k->arrival_sigma_scale <= 100) ||
         !(k->arrival_sigma_floor_s >= 0 && k->arrival_sigma_floor_s <= 1))
-        return gw_fail(GW_ERANGE, "arrival sigma: scale %g or floor %g s is out of range",
-                       k->arrival_sigma_scale, k->arrival_sigma_floor_s);
+        return gw_fail(GW_ERANGE, "arrival: skew %g, sigma's scale %g or its floor %g s is out of range",
+                       k->arrival_skew, k->arrival_sigma_scale, k->arrival_sigma_floor_s);
     return GW_OK;
 }
 
@@ -155,6 +156,12 @@ static void add(sums *s, double w, int64_t a, int64_t b)
     }
 }
 
+/* Variance of detector d's columns round `mean`. */
+static double variance(const sums *s, int d, double mean)
+{
+    return fmax(s->xx[d] / s->w - 2 * mean * s->x[d] / s->w + mean * mean, 0);
+}
+
 /* The time at each detector, from the pairs of [first, last]. A column that has no partner counts for nothing,
  * however loud. Columns are counted from the best ones: sums of squares of large numbers lose digits. */
 static void mean_arrivals(const gw_candidate *c, const int64_t best[GW_CANDIDATE_DETECTORS], double top,
@@ -176,13 +183,13 @@ static void mean_arrivals(const gw_candidate *c, const int64_t best[GW_CANDIDATE
     const sums *of = near.w < 0.5 * all.w ? &all : &near; /* all: it may be anywhere, or still to come */
     for (int d = 0; d < GW_CANDIDATE_DETECTORS; d++) {
         const double mean = near.x[d] / near.w;
-        const double square = of->xx[d] / of->w - 2 * mean * of->x[d] / of->w + mean * mean;
+        const double late = k->arrival_skew * sqrt(variance(&near, d, mean));
         const int64_t after = last - best[d], missing = after < ARRIVAL_COLUMNS ? ARRIVAL_COLUMNS - after : 0;
         v->arrival_ns[d] = gw_sample_to_ns(best[d] * k->arrival_samples, k->rate, k->phase_ns) +
-                           llround(((mean + 0.5) * column_s + k->arrival_offset_s) * 1e9);
-        v->arrival_error_s[d] =
-            hypot(hypot(k->arrival_sigma_scale * column_s * sqrt(fmax(square, 0)), k->arrival_sigma_floor_s),
-                  column_s * (double)missing);
+                           llround(((mean + 0.5 - late) * column_s + k->arrival_offset_s) * 1e9);
+        v->arrival_error_s[d] = hypot(
+            hypot(k->arrival_sigma_scale * column_s * sqrt(variance(of, d, mean)), k->arrival_sigma_floor_s),
+            column_s * (double)missing);
     }
     const int later = v->arrival_ns[1] > v->arrival_ns[0];
     v->gps_ns = v->arrival_ns[later];

@@ -26,12 +26,14 @@
  * that lie no further apart than light travels (and one column: each is right to half its length), take the
  * best, and of those pairs all with both columns within 3 of it; each has the weight exp(a_i + b_j). Then, of
  * the columns' centres,
- *   arrival at a detector   the mean, plus arrival_offset_s; the event's time is the later of the two
+ *   arrival at a detector   the mean, plus arrival_offset_s, less arrival_skew standard deviations: the
+ *                           less is known of a time, the longer is the tail after it. The event's time is the
+ *                           later of the two
  *   1-sigma of each         sqrt((arrival_sigma_scale * standard deviation)^2 + arrival_sigma_floor_s^2)
  * Of a `first` the arrival may not be in the scores yet: where the pairs round the best have less than half of
  * the weight of all, the deviation is that of all; where columns round it are still to come, their length is
  * added in quadrature. What is final is hardly ever one of these.
- * Offset, scale and floor come with the network, from signals that it was tried on: what whitening and
+ * Offset, skew, scale and floor come with the network, from signals that it was tried on: what whitening and
  * network add to a time is in them. More columns change nothing (tried: 3 to 10); the mean of the later column
  * of each pair would be late by up to 1.5 ms where both detectors hear the signal at once. */
 #ifndef GW_CANDIDATE_H
@@ -56,6 +58,7 @@ typedef struct gw_candidate_conf {
     double travel_s;         /* light travel time between the two detectors */
     double reach_s;          /* arrivals are looked for this far back from the end of the peak's frame */
     double arrival_offset_s; /* added to an arrival found from scores */
+    double arrival_skew;     /* of the standard deviation; 0 to 10 */
     double arrival_sigma_scale, arrival_sigma_floor_s;
     double peak_offset_s; /* arrival minus end of the peak's frame, where there are no scores */
 } gw_candidate_conf;

@@ -273,6 +273,7 @@ static int open_cluster(detect *d)
                                     .travel_s = m->travel_s,
                                     .reach_s = m->arrival_reach_s,
                                     .arrival_offset_s = m->arrival_offset_s,
+                                    .arrival_skew = m->arrival_skew,
                                     .arrival_sigma_scale = m->arrival_sigma_scale,
                                     .arrival_sigma_floor_s = m->arrival_sigma_floor_s,
                                     .peak_offset_s = m->peak_offset_s};

@@ -162,6 +162,7 @@ int gw_model_read(gw_model *m, const gw_onnx *o)
     GW_TRY(maybe_seconds(o, "gwstream.peak_offset_s", &m->peak_offset_s));
     if (!(m->arrival_reach_s > 0))
         return gw_fail(GW_EFORMAT, "%s: metadata gwstream.arrival_reach_s must be more than 0", o->path);
+    GW_TRY(maybe_number(o, "gwstream.arrival_skew", 10, &m->arrival_skew));
     m->arrival_sigma_scale = 1;
     GW_TRY(maybe_number(o, "gwstream.arrival_sigma_scale", 100, &m->arrival_sigma_scale));
     GW_TRY(maybe_number(o, "gwstream.arrival_sigma_floor_s", 1, &m->arrival_sigma_floor_s));

@@ -16,6 +16,7 @@
  *     gwstream.arrival_offset_s  0        added to the arrival time found from the arrival scores
  *     gwstream.arrival_reach_s            how far before the end of the peak's frame an arrival may lie;
  *                                         0.75 s and the smoothing when it is not said
+ *     gwstream.arrival_skew      0        (a number): standard deviations that an arrival is late by besides
  *     gwstream.arrival_sigma_floor_s  0   and
  *     gwstream.arrival_sigma_scale    1   (a number): how its 1-sigma is made, see candidate.h
  *     gwstream.peak_offset_s     0        arrival minus end of the peak's frame, without arrival scores */
@@ -37,7 +38,7 @@ typedef struct gw_model {
     uint32_t rate_hz, window_samples, hop_samples, smoothing_frames;
     char whitening[sizeof((gw_spec *)0)->whitening];
     double arrival_offset_s, arrival_reach_s, peak_offset_s;
-    double arrival_sigma_scale, arrival_sigma_floor_s;
+    double arrival_skew, arrival_sigma_scale, arrival_sigma_floor_s;
     double travel_s; /* light travel time between the two detectors (Earth's diameter if one is unknown) */
 } gw_model;
 

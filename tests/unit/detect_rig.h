@@ -38,6 +38,7 @@ static const char *meta[][2] = {
     {"gwstream.smoothing_frames", "2"},
     {"gwstream.whitening", "v1 test"},
     {"gwstream.arrival_offset_s", "-0.010"},
+    {"gwstream.arrival_skew", "0"},
     {"gwstream.arrival_sigma_scale", "0.5"},
     {"gwstream.arrival_sigma_floor_s", "0.003"},
 };

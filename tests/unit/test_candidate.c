@@ -301,7 +301,7 @@ static void scores(float *score, int64_t frame, const bump *b, int n)
 }
 
 /* One event with its peak at frame 100 (ends at 3.15625 s), first crossing at frame 95. */
-static void run_bumps(const bump *b, int n, said *s)
+static void run_skewed_bumps(const bump *b, int n, double skew, said *s)
 {
     float logit[200], score[2 * COLUMNS];
     quiet(logit, 200);
@@ -310,6 +310,7 @@ static void run_bumps(const bump *b, int n, said *s)
     gw_candidate_conf conf = usual();
     conf.arrival_samples = HOP / COLUMNS;
     conf.arrival_offset_s = -0.015;
+    conf.arrival_skew = skew;
     conf.arrival_sigma_scale = 0.5;
     conf.arrival_sigma_floor_s = 0.001;
     gw_candidate *c;
@@ -327,6 +328,11 @@ static void run_bumps(const bump *b, int n, said *s)
             note(s, &v, i);
     }
     gw_candidate_destroy(&c);
+}
+
+static void run_bumps(const bump *b, int n, said *s)
+{
+    run_skewed_bumps(b, n, 0, s);
 }
 
 static double error_ms(const gw_verdict *v, double expected_s)
@@ -377,6 +383,22 @@ static void test_arrival_errors(void **state)
         assert_true(fabs(v->arrival_error_s[d] - sqrt(0.25 * 0.005 * 0.005 + 1e-6)) < 0.0002);
     }
     assert_true(v->gps_ns == v->arrival_ns[0] && v->gps_error_s == v->arrival_error_s[0]);
+}
+
+/* Half a standard deviation earlier; that of a column is what the error says, without its floor. */
+static void test_arrival_skew(void **state)
+{
+    (void)state;
+    const bump b[] = {{0, 2.900, 12}, {1, 2.907, 5}};
+    said plain = {0}, skewed = {0};
+    run_bumps(b, 2, &plain);
+    run_skewed_bumps(b, 2, 0.5, &skewed);
+    const gw_verdict *p = &plain.v[plain.n - 1], *s = &skewed.v[skewed.n - 1];
+    for (int d = 0; d < GW_CANDIDATE_DETECTORS; d++) {
+        const double deviation_s = sqrt(pow(p->arrival_error_s[d], 2) - 1e-6) / 0.5;
+        assert_true(deviation_s > 0.003 && p->arrival_error_s[d] == s->arrival_error_s[d]);
+        assert_true(fabs((double)(p->arrival_ns[d] - s->arrival_ns[d]) - 0.5e9 * deviation_s) < 2);
+    }
 }
 
 /* An error says so where the scores do not know, or not yet. */
@@ -470,7 +492,7 @@ static void test_quality_and_injection(void **state)
 static void test_bad_configurations(void **state)
 {
     (void)state;
-    enum { N = 10 };
+    enum { N = 11 };
     gw_candidate_conf bad[N];
     for (int i = 0; i < N; i++)
         bad[i] = usual();
@@ -484,6 +506,7 @@ static void test_bad_configurations(void **state)
     bad[7].hop_samples = 0;
     bad[8].arrival_sigma_scale = -1;
     bad[9].arrival_sigma_floor_s = NAN;
+    bad[10].arrival_skew = -0.1;
     for (int i = 0; i < N; i++) {
         gw_candidate *c = NULL;
         assert_int_equal(gw_candidate_new(&c, &bad[i]), GW_ERANGE);
@@ -563,6 +586,7 @@ int main(void)
         cmocka_unit_test(test_withdrawal),
         cmocka_unit_test(test_arrival_times),
         cmocka_unit_test(test_arrival_errors),
+        cmocka_unit_test(test_arrival_skew),
         cmocka_unit_test(test_arrival_unknown),
         cmocka_unit_test(test_arrival_moves),
         cmocka_unit_test(test_scores_without_numbers),

@@ -118,6 +118,7 @@ static void test_wrong_models(void **state)
     refused_meta("whitening", NULL, GW_EFORMAT, "gwstream.whitening", "fake.onnx");
     refused_meta("arrival_offset_s", "soon", GW_EFORMAT, "'soon'", "arrival_offset_s");
     refused_meta("arrival_sigma_scale", "-1", GW_EFORMAT, "'-1'", "arrival_sigma_scale");
+    refused_meta("arrival_skew", "-1", GW_EFORMAT, "0 to 10", "arrival_skew");
     refused_meta("arrival_sigma_floor_s", "2", GW_EFORMAT, "0 to 1", "arrival_sigma_floor_s");
     /* A network that is not what its file says is found on opening. */
     run *r = new_run();
