@@ -6,13 +6,11 @@ import os
 import pathlib
 import shutil
 
-from flow import MODEL, ROOT, check, finish, folder, lines, run
+from flow import ROOT, check, finish, folder, lines, run
 
 with folder() as work:
     os.mkdir(f"{work}/models")
-    for suffix in (".onnx", ".card.yaml"):
-        os.symlink(MODEL.replace(".onnx", suffix), f"{work}/models/bbh-small{suffix}")
-    for path in (ROOT / "models").glob("deepclean-*"):
+    for path in (ROOT / "models").iterdir():
         os.symlink(path, f"{work}/models/{path.name}")
     os.mkdir(f"{work}/quickstart")
     text = (ROOT / "configs" / "quickstart.yaml").read_text()
