@@ -26,7 +26,7 @@ stages:
   down: {kind: resample, from: [sky.H1, sky.L1], rate: 2048Hz%(cfront)s}
   white: {kind: whiten, from: down%(cfront)s}
   search: {kind: detect, from: white, model: %(model)s%(cfront)s}
-  eager: {kind: detect, from: white, model: %(model)s, candidate: 1, hop: 1/4s%(cback)s}
+  eager: {kind: detect, from: white, model: %(model)s, candidate: -2, hop: 1/4s%(cback)s}
   strict: {kind: detect, from: white, model: %(model)s, candidate: 6, alert: 8%(cback)s}
 sinks:
   alerts: {kind: alerts, from: [%(branches)s, sky], journal: %(journal)s.sqlite, print: %(name)s.jsonl%(cback)s}
