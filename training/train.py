@@ -21,7 +21,7 @@ from torch.nn import functional
 
 import mining
 from batches import Bank, Batches
-from network import ARRIVAL, CHANNELS, HOP, PER_DETECTOR, RATE_HZ, SEARCHES, WINDOW, Network
+from network import ARRIVAL, CHANNELS, PER_DETECTOR, RATE_HZ, SEARCHES, WINDOW, Network
 
 BATCH = 64
 # Windows shown, factor on the learning rate, whether noise is mined. One run with mining from the start was
