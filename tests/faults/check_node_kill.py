@@ -4,6 +4,7 @@ search's process: the journal holds what an undisturbed run finds, and the other
 the hole is told, and what comes after it is searched."""
 
 import concurrent.futures
+import contextlib
 import os
 import re
 import sqlite3
@@ -44,12 +45,22 @@ class Graph:
                                 text=True, env=self.environment)
 
     def found(self):
-        """{second: phases} of the journal."""
+        """{second: phases} of the journal; nothing where there is none yet."""
         seen = {}
-        with sqlite3.connect(f"{self.work}/{self.name}.sqlite") as db:
-            for gps_ns, phase in db.execute("select gps_ns, phase from events"):
-                seen.setdefault(round(gps_ns / 1e9), set()).add(phase)
+        try:
+            with contextlib.closing(sqlite3.connect(f"file:{self.work}/{self.name}.sqlite?mode=ro", uri=True)) as db:
+                for gps_ns, phase in db.execute("select gps_ns, phase from events"):
+                    seen.setdefault(round(gps_ns / 1e9), set()).add(phase)
+        except sqlite3.OperationalError:
+            pass
         return seen
+
+    def first_event_over(self, p):
+        """Waits until the first signal's event is told to its end (the second one is 6 s later at this pace), however
+        long the processes take to start."""
+        until = time.monotonic() + 30
+        while "final" not in self.found().get(T0 + 12, ()) and p.poll() is None and time.monotonic() < until:
+            time.sleep(0.05)
 
 
 def end(p):
@@ -73,7 +84,7 @@ def undisturbed(g):
 
 def search_killed(g):
     front, back = g.start("front"), g.start("back")
-    time.sleep(6)
+    g.first_event_over(back)
     back.kill()
     back.communicate()
     before = g.found()
@@ -86,7 +97,7 @@ def search_killed(g):
 
 def source_killed(g):
     front, back = g.start("front"), g.start("back")
-    time.sleep(4.5)
+    g.first_event_over(front)
     front.kill()
     front.communicate()
     g.write(T0 + 24, 18)
