@@ -7,7 +7,8 @@ worst of which counts.
 DIR (default: a temporary one) keeps the pieces, so that a second call goes on. --save writes benchmarks/results/evaluate.json.
 About a quarter of an hour on two cores for each network. Exit status 1 where a bar is missed. With --config the searches of a graph
 are judged, several as the one event that is made of their words (--days of each: 30 of three): there are no bars for
-these, and --save writes evaluate-F.json.
+these, and --save writes evaluate-F.json. With --mass A,B both bodies have masses of that range, so that a few hundred are in
+a bin of chirp mass that has few of all: only its bias is judged, and --save writes evaluate-mass-A-B.json.
 """
 
 import argparse
@@ -27,11 +28,12 @@ ALL = (.30, .60, .78, .88, .92)  # at one a day
 EVEN = (.32, .63, .82, .92, .97)  # the same, detectors' SNRs in a ratio above 0.3
 LEAST_BIN = 0.5  # of the best bin of chirp mass, from 7 solar masses on, at SNR 12
 MEDIAN_MS, P90_MS, BIAS_MS, COVERED = 2.5, 8, 0.5, (.63, .73)  # SNR 12 and above
+FEW = 300  # events: a median is known to a quarter of a millisecond or so
 
 
 def evaluate(model, out, o):
     command = [PROGRAM, "evaluate", "--json", *(["--config", o.config] if o.config else ["--model", model]), "--out", str(out), "--days", str(o.days), "--hours", str(o.hours),
-               "--injections", str(o.injections), "--seed", str(o.seed), "--snr", ",".join(SNRS)]
+               "--injections", str(o.injections), "--seed", str(o.seed), "--snr", ",".join(SNRS), *(["--mass", o.mass] if o.mass else [])]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     if done.returncode != 0:
         sys.exit(f"{' '.join(command)}: exit status {done.returncode}")
@@ -61,6 +63,12 @@ def figures(e):
             "events_without_injection": e["events_without_injection"]}
 
 
+def judge_masses(f):
+    for masses, t in f["timing_by_chirp_mass"].items():
+        if t["n"] >= FEW:
+            check(abs(t["bias_ms"]) < BIAS_MS, f"{f['model']['sha256'][:12]}: chirp mass {masses}: {t['n']} found at SNR 12 and above, bias {t['bias_ms']:+.2f} ms")
+
+
 def judge(f):
     name = f["model"]["sha256"][:12]
     check(f["slid_days"] >= 9.9, f"{name}: {f['slid_days']:.2f} days of slides")
@@ -80,6 +88,7 @@ def main():
     options.add_argument("--out")
     options.add_argument("--model", action="append")
     options.add_argument("--config")
+    options.add_argument("--mass")
     options.add_argument("--days", type=float, default=10)
     options.add_argument("--hours", type=float, default=6)
     options.add_argument("--injections", type=int, default=1000)
@@ -92,13 +101,14 @@ def main():
         out.mkdir(parents=True, exist_ok=True)
         found = [figures(evaluate(m, out / f"{i}", o)) for i, m in enumerate(o.model or [MODEL])]
     for f in found if not o.config else ():
-        judge(f)
+        (judge_masses if o.mass else judge)(f)
     for d, n in found[0].get("found_in", {}).items():
         print(f"found in {d} at one a day: {n['one_per_day']}")
     worst = {key: [min(f[key][k] for f in found) for k in range(len(SNRS))] for key in ("all", "detector_ratio_over_0.3")}
     print(f"worst of {len(found)} at one a day: all {worst['all']}, ratio above 0.3 {worst['detector_ratio_over_0.3']}")
     if o.save:
-        save("evaluate" + (f"-{pathlib.Path(o.config).stem}" if o.config else ""), load=load, injections_per_snr=o.injections, snr=SNRS, bars={"all": ALL, "detector_ratio_over_0.3": EVEN}, worst=worst, networks=found)
+        name = "evaluate" + (f"-{pathlib.Path(o.config).stem}" if o.config else "") + (f"-mass-{o.mass.replace(',', '-')}" if o.mass else "")
+        save(name, load=load, injections_per_snr=o.injections, snr=SNRS, bars={"all": ALL, "detector_ratio_over_0.3": EVEN}, worst=worst, networks=found)
     finish()
 
 

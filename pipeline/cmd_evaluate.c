@@ -4,6 +4,7 @@
  * timing and latency at them. Here: the options, and the order of things. It reaches no broker. */
 #include "pipeline/cmd_evaluate.h"
 #include "pipeline/cmd.h"
+#include "sources/waveform.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -39,6 +40,7 @@ static const char help[] =
     "  --background F    a background stage's archive (HDF5) instead of making one; may be given again\n"
     "  --injections N    at each SNR (default 1000)\n"
     "  --snr L           optimal network SNRs (default 8,10,12,15,20)\n"
+    "  --mass A,B        masses of either body, in solar masses (default 5,80)\n"
     "  --seed N          other noise, other mergers (default 1)\n"
     "  --card F          write the model card\n"
     "  --jobs N          runs at the same time (default: one a core)\n"
@@ -107,6 +109,17 @@ static int read_snrs(gw_evaluate *e, const char *list)
     return GW_OK;
 }
 
+static int read_mass(gw_evaluate *e, const char *range)
+{
+    char low[32];
+    const size_t n = strcspn(range, ",");
+    if (!range[n] || n >= sizeof low)
+        return gw_fail(GW_EUSAGE, "--mass '%s': want the least and the most, as 5,80", range);
+    snprintf(low, sizeof low, "%.*s", (int)n, range);
+    GW_TRY(real("mass", low, GW_MASS_MIN, GW_TOTAL_MASS_MAX / 2, &e->mass[0]));
+    return real("mass", range + n + 1, e->mass[0], GW_TOTAL_MASS_MAX / 2, &e->mass[1]);
+}
+
 enum {
     MODEL = 256,
     CONFIG,
@@ -118,6 +131,7 @@ enum {
     BACKGROUND,
     INJECTIONS,
     SNR,
+    MASS,
     SEED,
     CARD,
     JOBS,
@@ -155,6 +169,8 @@ static int take(int c, options *o)
         return whole("injections", optarg, 2, 1000000, &e->injections);
     case SNR:
         return read_snrs(e, optarg);
+    case MASS:
+        return read_mass(e, optarg);
     case SEED:
         return whole("seed", optarg, 0, 1000000000, &e->seed);
     case CARD:
@@ -421,7 +437,7 @@ static void describe(const options *o, gw_eval_about *about)
         about->how, sizeof about->how,
         "%s, through the stages of a live run (%s%s%s). Background: %.2f days of time slides of %.2f h%s%s. "
         "Injections: %" PRId64
-        " at each SNR, m1 and m2 log-uniform 5-80 solar masses, ratio below 8, aligned spin below 0.6, "
+        " at each SNR, m1 and m2 log-uniform %g-%g solar masses, ratio below 8, aligned spin below 0.6, "
         "isotropic, no least detector ratio, in noise of other seeds; SNR is optimal network SNR over "
         "the true "
         "PSD from 20 Hz; PSD of 64 s of data that hold the injections.",
@@ -431,7 +447,7 @@ static void describe(const options *o, gw_eval_about *about)
         e->config ? e->config : "resample, whiten, detect", e->n_searches > 1 ? "; " : "",
         e->n_searches > 1 ? own : "", b->slid_s / 86400, b->distinct_s / 3600,
         o->n_archives ? " from archives" : " of noise", e->n_searches > 1 ? " for each search" : "",
-        e->injections);
+        e->injections, e->mass[0], e->mass[1]);
 }
 
 static int finish(const options *o, const gw_eval *m, gw_eval_about *about)
@@ -511,6 +527,7 @@ int gw_cmd_evaluate(int argc, char **argv)
                                           {"background", required_argument, NULL, BACKGROUND},
                                           {"injections", required_argument, NULL, INJECTIONS},
                                           {"snr", required_argument, NULL, SNR},
+                                          {"mass", required_argument, NULL, MASS},
                                           {"seed", required_argument, NULL, SEED},
                                           {"card", required_argument, NULL, CARD},
                                           {"jobs", required_argument, NULL, JOBS},
@@ -522,7 +539,8 @@ int gw_cmd_evaluate(int argc, char **argv)
                        .injections = 1000,
                        .seed = 1,
                        .n_snrs = 5,
-                       .snr = {8, 10, 12, 15, 20}}};
+                       .snr = {8, 10, 12, 15, 20},
+                       .mass = {5, 80}}};
     opterr = 0;
     optind = 1;
     for (int c; (c = getopt_long(argc, argv, ":hq", table, NULL)) != -1;) {

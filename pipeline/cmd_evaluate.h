@@ -34,7 +34,7 @@ typedef struct gw_evaluate {
     double days, hours;
     int64_t injections, seed, slides, jobs; /* slides 0: as many as the days want */
     int n_snrs;
-    double snr[GW_EVAL_SNRS];
+    double snr[GW_EVAL_SNRS], mass[2]; /* of either body, least and most, solar masses */
     bool json, quiet;
     /* settled */
     char folder[GW_EVALUATE_PATH]; /* absolute; of the pieces */

@@ -54,9 +54,9 @@ static void add_piece(gw_text *t, const gw_evaluate *e, const gw_piece *p)
                 p->seconds);
     if (p->injections)
         gw_text_add(t,
-                    ", population: {spacing: %ds, jitter: %ds, first: %ds, mass: [5, 80], max_mass_ratio: 8, "
-                    "spin: 0.6, network_snr: [%.17g, %.17g], min_ratio: 0}",
-                    SPACING_S, JITTER_S, FIRST_S, p->snr, p->snr);
+                    ", population: {spacing: %ds, jitter: %ds, first: %ds, mass: [%.17g, %.17g], "
+                    "max_mass_ratio: 8, spin: 0.6, network_snr: [%.17g, %.17g], min_ratio: 0}",
+                    SPACING_S, JITTER_S, FIRST_S, e->mass[0], e->mass[1], p->snr, p->snr);
     gw_text_add(t, "}\n");
 }
 

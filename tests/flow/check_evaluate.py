@@ -52,10 +52,16 @@ def archive(path, statistic, model, name="noise", detectors="H1,L1"):
             f[key] = table
 
 
+def injections(path):
+    """What a journal says was injected, in time."""
+    with sqlite3.connect(path) as db:
+        return [json.loads(d) for d, in db.execute("SELECT detail FROM injections ORDER BY gps_ns")]
+
+
 def read(path):
     """The injections of a journal as numpy judges them: (unit SNR, ratio, chirp mass, statistic or nan, error, latency)."""
+    truths = injections(path)
     with sqlite3.connect(path) as db:
-        truths = [json.loads(d) for d, in db.execute("SELECT detail FROM injections ORDER BY gps_ns")]
         first = dict(db.execute("SELECT id, due_ns FROM events WHERE phase = 'first' ORDER BY number DESC").fetchall())
         last = {i: (g, s) for i, g, s in db.execute("SELECT id, gps_ns, statistic FROM events ORDER BY number")}
     rows = []
@@ -102,8 +108,8 @@ def play(work, pair):
 def read_set(path, edge):
     """What merged events make of a journal's injections: (detectors, searches, found at one a day, error of the best word at
     the later of its detectors, {detector: error}), None where nothing was found."""
+    truths = injections(path)
     with sqlite3.connect(path) as db:
-        truths = [json.loads(d) for d, in db.execute("SELECT detail FROM injections ORDER BY gps_ns")]
         last = {i: e for i, *e in db.execute("SELECT id, gps_ns, detectors, stream, detail FROM events ORDER BY number")}
     for t in truths:
         at = {d: round(g * 1e9) for d, g in t["gps"].items()}
@@ -250,7 +256,9 @@ with folder() as work:
     after = {p: os.stat(p).st_mtime_ns for p in before}
     again = [os.path.basename(p)[:6] for p in before if after[p] != before[p]]
     check(status == 0 and again == ["snr-8-"] and json.loads(out) == e, f"again: only {again} is made, the same figures {err}")
-    status, out, err = run("evaluate", "--quiet", "--json", "--config", f"{work}/graph.yaml", "--out", f"{work}/config", *common[2:4], "--injections", 2, "--snr", 20)
+    status, out, err = run("evaluate", "--quiet", "--json", "--config", f"{work}/graph.yaml", "--out", f"{work}/config", *common[2:4], "--injections", 2, "--snr", 20, "--mass", "30,31")
+    masses = [t["mass2"] for p in glob.glob(f"{work}/config/pieces/snr-20-*.sqlite") for t in injections(p)]
+    check(len(masses) == 2 and min(masses) >= 30 and max(masses) <= 31, f"--mass: {masses}")
     check(status == 0 and json.loads(out)["efficiency"]["one_per_hour"]["all"]["20"]["found"] >= 1 and
           "refractory: \"9s\"" in open(glob.glob(f"{work}/config/pieces/snr-20-*.yaml")[0]).read() and not glob.glob(f"{work}/psd*"), f"with --config {err}")
 
@@ -262,6 +270,8 @@ with folder() as work:
     one_line("detectors that the network is not for", [*out, "--detectors", "H1,V1"], ["H1,V1", "for H1,L1"], 2)
     one_line("no number", [*out, "--snr", "8,x"], ["--snr", "'x'"], 2)
     one_line("twice", [*out, "--snr", "8,10,8"], ["twice"], 2)
+    for mass, why in (("5", "least and the most"), ("80,5", "number from 80"), ("0.5,5", "'0.5'"), ("5,300", "'300'"), (",", "''")):
+        one_line(f"masses {mass}", [*out, "--mass", mass], ["--mass", why], 2)
     one_line("no injections", [*out, "--injections", "0"], ["--injections"], 2)
     one_line("a folder that cannot be", ["--out", "/proc/no"], ["/proc/no"])
     one_line("a card that cannot be", [*out, "--card", f"{work}/no/card.yaml"], ["no/card.yaml"])
