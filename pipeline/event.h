@@ -23,6 +23,8 @@ const char *gw_phase_text(gw_phase p); /* "first" ... */
 #define GW_EVENT_ID_BYTES 24
 #define GW_NOT_KNOWN_NS   INT64_MIN
 
+/* One more with each change of gw_event: both ends of a feed between processes must have the same. */
+#define GW_EVENT_LAYOUT 2
 typedef struct gw_event {
     char id[GW_EVENT_ID_BYTES]; /* "G" and 16 hex digits: of GPS second, detectors, model, stream */
     gw_phase phase;
@@ -35,6 +37,7 @@ typedef struct gw_event {
     double background_s;  /* T */
     bool alert;           /* above the alert threshold, not only the candidate threshold */
     bool injection;       /* from block flags or data-quality bits */
+    bool archived;        /* any of its samples were marked as archived data (GW_FLAG_REPLAY) */
     bool searched; /* REACHED: what came since the stage's last one was searched, not lost or only history */
     uint64_t dq;   /* GW_DQ_ bits common to all detectors over the event */
     char model[48], model_hash[24]; /* name; first 16 hex digits of the file's SHA-256 */

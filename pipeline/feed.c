@@ -12,8 +12,8 @@ void gw_feed_spec(gw_spec *s, const char *producer)
     *s = (gw_spec){
         .rate = {1, 1}, .dtype = GW_U8, .n_channels = 1, .block_samples = sizeof(gw_event), .unit = "event"};
     snprintf(s->name, sizeof s->name, "%.48s.events", producer);
-    snprintf(s->whitening, sizeof s->whitening, "gwstream %s, events of %zu bytes", GW_VERSION,
-             sizeof(gw_event));
+    snprintf(s->whitening, sizeof s->whitening, "gwstream %s, events of %zu bytes, layout %d", GW_VERSION,
+             sizeof(gw_event), GW_EVENT_LAYOUT);
 }
 
 size_t gw_feed_bytes(void)

@@ -30,7 +30,7 @@
 
 typedef struct alerts {
     gw_teller teller;
-    bool beyond_host;
+    bool beyond_host, said_archived;
     int64_t refractory_ns;
     gw_merge_conf branches;
     gw_merge *merge; /* NULL: events come from one stage */
@@ -87,6 +87,13 @@ static int plan(void *self, gw_plan *p)
                        GW_MERGE_BRANCHES);
     a->origin = p->origin;
     GW_TRY(gw_brokers_allow(&a->brokers, p->origin, p->publish));
+    if (a->teller.publish && p->origin != GW_LIVE && !p->publish &&
+        gw_publisher_check(a->teller.publish, false) < 0)
+        return gw_fail(
+            GW_ECONFIG,
+            "%s: publish: %s can be heard beyond this host, and this graph's data are %s; 'gwstream "
+            "run --publish' lets them out",
+            p->name, a->teller.publish, p->origin == GW_ARCHIVED ? "a recording" : "simulated");
     if (!p->n_branches && p->n_backgrounds)
         return gw_fail(GW_ECONFIG, "%s: a background, and no detect stage whose events get their rate by it",
                        p->name);
@@ -241,8 +248,25 @@ static int open_all(void *self, gw_env *env)
     return 0;
 }
 
+/* Once; the brokers' own threads leave it out. */
+static void say_archived(alerts *a, const gw_event *e)
+{
+    bool kept_back = false;
+    for (int i = 0; i < a->brokers.n; i++)
+        kept_back |= a->brokers.broker[i].of == GW_OUTBOX_SKY;
+    if (!e->archived || a->origin != GW_LIVE || !kept_back || a->said_archived)
+        return;
+    a->said_archived = true;
+    gw_log(
+        GW_LOG_WARN, a->teller.name,
+        "event %.23s: its data are marked as archived; this and others of such data are not sent beyond this "
+        "host, 'gwstream run --publish' lets them out, marked as archival",
+        e->id);
+}
+
 static int take_event(alerts *a, const gw_event *e)
 {
+    say_archived(a, e);
     if (e->phase == GW_PHASE_FIRST || gw_orders_withdrawn(a->teller.journal, e->id) != 1)
         return gw_teller_tell(&a->teller, e);
     gw_log(GW_LOG_INFO, a->teller.name, "event %.23s was retracted by order: its %s is not told", e->id,

@@ -73,9 +73,10 @@ int gw_broker_configure(gw_broker *b, gw_conf *conf)
     return gw_conf_done(conf, "broker");
 }
 
-int gw_broker_allow(const gw_broker *b, gw_origin origin, bool publish)
+int gw_broker_allow(gw_broker *b, gw_origin origin, bool publish)
 {
-    if (origin == GW_LIVE || publish || gw_kafka_is_local(&b->kafka))
+    b->of = gw_kafka_is_local(&b->kafka) ? GW_OUTBOX_ANY : publish ? GW_OUTBOX_SKY_RUN : GW_OUTBOX_SKY;
+    if (origin == GW_LIVE || b->of != GW_OUTBOX_SKY)
         return 0;
     return gw_fail(
         GW_ECONFIG,
@@ -91,17 +92,21 @@ static gw_tense tense_of(const gw_broker *b, const gw_outbox_row *row)
 {
     if (row->event.injection)
         return GW_TENSE_INJECTION;
-    if (strcmp(row->origin, "replay") == 0)
+    if (strcmp(row->origin, "sim") == 0)
+        return GW_TENSE_TEST;
+    if (row->event.archived || strcmp(row->origin, "live") != 0)
         return GW_TENSE_ARCHIVAL;
-    return b->test || strcmp(row->origin, "live") != 0 ? GW_TENSE_TEST : GW_TENSE_CURRENT;
+    return b->test ? GW_TENSE_TEST : GW_TENSE_CURRENT;
 }
 
-/* The same each time that the same is sent, here or by a spare of ours; else as a random UUID looks. */
+/* The same each time that the same is sent, here or by a spare of ours; else as a random UUID looks. What was sent as a
+ * test is not the same as what is about the sky: a reader that drops repeats must not drop the latter. */
 static void make_id(const gw_broker *b, const gw_outbox_row *row, unsigned char id[16])
 {
     char name[128];
-    const int n = snprintf(name, sizeof name, "%s %s %d %s", row->event.id, gw_phase_text(row->event.phase),
-                           row->serial, b->face->name);
+    const int n =
+        snprintf(name, sizeof name, "%s %s %d %s %s", row->event.id, gw_phase_text(row->event.phase),
+                 row->serial, b->face->name, gw_tense_text(tense_of(b, row)));
     crypto_generichash(id, 16, (const unsigned char *)name, (unsigned long long)n, NULL, 0);
     id[6] = (unsigned char)((id[6] & 0x0f) | 0x40);
     id[8] = (unsigned char)((id[8] & 0x3f) | 0x80);
@@ -135,6 +140,7 @@ int gw_broker_message(const gw_broker *b, const gw_outbox_row *row, char *text, 
                               .serial = row->serial,
                               .record = row->record,
                               .made_ns = row->committed_ns,
+                              .named_ns = row->named_ns,
                               .tense = tense_of(b, row),
                               .mission = b->mission,
                               .schema = b->schema};

@@ -3,8 +3,8 @@
  * Read by the alerts sink, used by the broker's courier. It opens nothing.
  *
  * Safe by default: a topic without `test` in its name wants `production: true`; without that all that goes
- * there is marked as a test; replayed and simulated data stay on this host's loopback unless the run is told
- * to publish, and are never marked as current; an injection is always marked as one. */
+ * there is marked as a test; replayed and simulated data, and archived data on a live source, stay on this host's
+ * loopback unless the run is told to publish, and are never marked as current; an injection is always marked as one. */
 #ifndef GW_BROKER_H
 #define GW_BROKER_H
 
@@ -20,12 +20,14 @@ typedef struct gw_broker {
     const gw_face *face;
     gw_kafka_conf kafka;
     bool test, production, candidates;
+    gw_outbox_of of; /* by gw_broker_allow */
 } gw_broker;
 
 /* Reads one item of `brokers`. GW_ECONFIG with its line. */
 int gw_broker_configure(gw_broker *b, gw_conf *conf);
-/* May data of this origin go to it? GW_ECONFIG says what would let them. */
-int gw_broker_allow(const gw_broker *b, gw_origin origin, bool publish);
+/* May data of this origin go to it? GW_ECONFIG says what would let them. Sets what of the journal, where other runs
+ * may have left theirs, is for it. */
+int gw_broker_allow(gw_broker *b, gw_origin origin, bool publish);
 
 /* The message of a row, in text[GW_FACE_BYTES]: *m points into it and into b, row and id. Returns 0 when the
  * face has nothing to say of it, 1 when there is a message, GW_EFORMAT when it must not leave. */

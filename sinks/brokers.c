@@ -121,7 +121,8 @@ void gw_brokers_post(gw_brokers *b, const gw_event *e, int serial, int64_t said_
     gw_outbox_row row = {.event = *e, .serial = serial, .record = 1, .committed_ns = said_ns, .unkept = true};
     snprintf(row.origin, sizeof row.origin, "%s", origins[b->origin]);
     for (int i = 0; i < b->n; i++) {
-        if (!(e->alert || b->broker[i].candidates) || held >> i & 1)
+        if (!(e->alert || b->broker[i].candidates) || held >> i & 1 ||
+            (e->archived && b->broker[i].of == GW_OUTBOX_SKY))
             continue;
         if (gw_courier_post(b->courier[i], &row) < 0)
             gw_log(GW_LOG_ERROR, b->sink, "broker %s: %s", b->broker[i].name, gw_err_detail());

@@ -185,7 +185,8 @@ static void take_unkept(gw_courier *c, gw_outbox_row *rows, int *n)
     gw_satchel_take(c->satchel, rows, n, BATCH);
     for (int i = kept; i < *n; i++) {
         int before = 0;
-        if (gw_outbox_records(c->outbox, rows[i].event.id, &before) < 0)
+        rows[i].named_ns = rows[i].event.gps_ns;
+        if (gw_outbox_records(c->outbox, rows[i].event.id, &before, &rows[i].named_ns) < 0)
             before = 0;
         rows[i].record += before;
     }
@@ -360,7 +361,7 @@ int gw_courier_start(gw_courier **out, const gw_broker *b, const char *journal, 
     c->user = user;
     c->fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     int err = c->fd < 0 ? gw_fail(GW_ESYSTEM, "broker %s: %s", b->name, strerror(errno))
-                        : gw_outbox_open(&c->outbox, journal, b->name, b->candidates);
+                        : gw_outbox_open(&c->outbox, journal, b->name, b->candidates, b->of);
     if (err == 0)
         err = gw_satchel_new(&c->satchel);
     /* Opened here once, so that a missing password or key ends the run at its start, with its reason. */

@@ -19,7 +19,7 @@
 
 /* 2: brokers and their acknowledgements, and what the data of a run were. 3: gps_error_s, orders of the
  * command line, what a broker is to be sent again. */
-#define GW_JOURNAL_VERSION    3
+#define GW_JOURNAL_VERSION    4
 #define GW_JOURNAL_JSON_BYTES 8192      /* always enough for gw_journal_json */
 #define GW_MATCH_NS           500000000 /* an event this close to an injection has found it */
 
@@ -38,6 +38,8 @@ int64_t gw_journal_room_bytes(const gw_journal *j);
 /* What the data of this run are: live (so it is without this call), replay or sim. Kept with the run, so that
  * what is sent later is never taken for the sky of now. */
 int gw_journal_set_origin(gw_journal *j, const char *origin);
+/* 1: that run's data were what this run's are. */
+int gw_journal_is_alike(gw_journal *j, int64_t run);
 
 /* Commits one phase of an event. *serial becomes its serial number. *published: it was here already, and
  * published; then nothing is added and it must not be published again. "Already here" is what an earlier

@@ -33,7 +33,8 @@ enum { GW_JOURNAL_PATH_BYTES = 1024 };
     X(NS, anchor_wall_ns)                                                                                    \
     X(NS, anchor_data_ns)                                                                                    \
     X(TEXT, detail)                                                                                          \
-    X(REAL, gps_error_s)
+    X(REAL, gps_error_s)                                                                                     \
+    X(BOOL, archived)
 
 #define GW_SQL_TEXT "TEXT NOT NULL"
 #define GW_SQL_NS   "INTEGER" /* NULL: not known */
@@ -82,7 +83,7 @@ int gw_journal_attach(gw_journal **j, const char *path);
 #define GW_JOURNAL_COLUMNS                                                                                   \
     GW_EVENT_COLUMNS(GW_JOURNAL_COLUMN)                                                                      \
     "e.phase, e.serial, e.run, e.committed_ns, e.published_ns, e.recovered, e.latency_s"
-enum { GW_JOURNAL_AFTER_COLUMNS = 28 }; /* index of what a SELECT has after them */
+enum { GW_JOURNAL_AFTER_COLUMNS = 29 }; /* index of what a SELECT has after them */
 void gw_journal_read_row(sqlite3_stmt *s, gw_journal_row *r);
 
 #endif

@@ -60,6 +60,8 @@ static const char version_3_sql[] =
     " serial INTEGER, broker TEXT, reason TEXT NOT NULL, at_ns INTEGER NOT NULL, done_ns INTEGER, answer "
     "TEXT);"
     "CREATE INDEX orders_open ON orders (number) WHERE done_ns IS NULL;";
+/* run: that carried it out. */
+static const char version_4_sql[] = "ALTER TABLE orders ADD COLUMN run INTEGER;";
 
 int gw_journal_fail(const gw_journal *j, int rc)
 {
@@ -204,11 +206,17 @@ static int create_tables(gw_journal *j, bool empty)
     GW_TRY(gw_journal_exec(j, "BEGIN IMMEDIATE"));
     if (empty)
         GW_TRY(gw_journal_exec(j, create_sql));
-    else
-        GW_TRY(gw_journal_exec(j, "ALTER TABLE events ADD COLUMN gps_error_s REAL"));
     if (j->version < 2)
         GW_TRY(gw_journal_exec(j, version_2_sql));
-    GW_TRY(gw_journal_exec(j, version_3_sql));
+    if (!empty && j->version < 2) /* it did not say, so nothing of it may pass for the sky */
+        GW_TRY(gw_journal_exec(j, "UPDATE runs SET origin = 'unknown'"));
+    if (j->version < 3)
+        GW_TRY(gw_journal_exec(j, version_3_sql));
+    if (!empty && j->version < 3)
+        GW_TRY(gw_journal_exec(j, "ALTER TABLE events ADD COLUMN gps_error_s REAL"));
+    GW_TRY(gw_journal_exec(j, version_4_sql));
+    if (!empty)
+        GW_TRY(gw_journal_exec(j, "ALTER TABLE events ADD COLUMN archived INTEGER NOT NULL DEFAULT 0"));
     GW_TRY(gw_journal_exec(j, sql));
     j->version = GW_JOURNAL_VERSION;
     return gw_journal_exec(j, "COMMIT");
@@ -307,9 +315,14 @@ static int open_read(gw_journal *j)
     if (err == 0 && empty)
         err = gw_fail(GW_EFORMAT, "journal %s: empty, not a gwstream journal; name another file", j->path);
     GW_TRY(err);
-    if (j->version < 3) /* what it lacks is not known; the file stays as it is */
-        GW_TRY(gw_journal_exec(j, "PRAGMA temp_store = MEMORY; CREATE TEMP VIEW events AS SELECT *, NULL AS"
-                                  " gps_error_s FROM main.events"));
+    if (j->version < GW_JOURNAL_VERSION) { /* what it lacks is not known; the file stays as it is */
+        char sql[160];
+        snprintf(sql, sizeof sql,
+                 "PRAGMA temp_store = MEMORY; CREATE TEMP VIEW events AS SELECT *%s, 0 AS archived FROM"
+                 " main.events",
+                 j->version < 3 ? ", NULL AS gps_error_s" : "");
+        GW_TRY(gw_journal_exec(j, sql));
+    }
     GW_TRY(gw_journal_exec(j, "PRAGMA query_only = 1"));
     return ask_int(j, "SELECT max(run) FROM runs", 0, &j->run);
 }
@@ -353,6 +366,16 @@ int gw_journal_set_origin(gw_journal *j, const char *origin)
     char sql[96];
     snprintf(sql, sizeof sql, "UPDATE runs SET origin = '%.16s' WHERE run = %lld", origin, (long long)j->run);
     return gw_journal_exec(j, sql);
+}
+
+int gw_journal_is_alike(gw_journal *j, int64_t run)
+{
+    char sql[128];
+    int64_t alike = 0;
+    snprintf(sql, sizeof sql, "SELECT count(DISTINCT origin) = 1 FROM runs WHERE run IN (%lld, %lld)",
+             (long long)run, (long long)j->run);
+    GW_TRY(ask_int(j, sql, 0, &alike));
+    return alike != 0;
 }
 
 int64_t gw_journal_run(const gw_journal *j)

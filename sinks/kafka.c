@@ -4,9 +4,9 @@
 #include "sinks/kafka.h"
 
 #include "pipeline/log.h"
+#include "sinks/loopback.h"
 #include "sinks/token.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <librdkafka/rdkafka.h>
@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <syslog.h>
 #include <unistd.h>
 
 enum { WHY_BYTES = 512, PASSWORD_BYTES = 512 };
@@ -31,17 +32,11 @@ struct gw_kafka {
 
 /* ---- configuration ---- */
 
-static bool is_loopback(const char *host, size_t n)
-{
-    return (n > 4 && strncmp(host, "127.", 4) == 0) || (n == 9 && strncmp(host, "localhost", 9) == 0) ||
-           (n == 5 && strncmp(host, "[::1]", 5) == 0);
-}
-
 bool gw_kafka_is_local(const gw_kafka_conf *k)
 {
     for (const char *at = k->bootstrap; *at;) {
         const size_t n = strcspn(at, ","), host = at[0] == '[' ? strcspn(at, "]") + 1 : strcspn(at, ":,");
-        if (!is_loopback(at, host))
+        if (!gw_host_is_loopback(at, host))
             return false;
         at += n + (at[n] == ',');
     }
@@ -112,24 +107,52 @@ static int set(rd_kafka_conf_t *c, const char *broker, const char *key, const ch
     return gw_fail(GW_ECONFIG, "broker %s: %s", broker, why);
 }
 
-/* What we promise is not for the file to change. */
-static bool is_ours(const char *option)
+/* At worst these keep messages waiting, in the journal too; none is lost by them. Not here: what we promise or
+ * set from other keys, what turns a check of TLS off or is a secret, what runs other code, and socket.max.fails,
+ * by which the two ends may lose step. docs/graph.md has the same list. */
+static bool may_be_set(const char *option)
 {
-    static const char *const ours[] = {"acks",
-                                       "request.required.acks",
-                                       "enable.idempotence",
-                                       "bootstrap.servers",
-                                       "metadata.broker.list",
-                                       "message.max.bytes",
-                                       "message.timeout.ms",
-                                       "delivery.timeout.ms",
-                                       "max.in.flight",
-                                       "max.in.flight.requests.per.connection",
-                                       "security.protocol"};
-    for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
-        if (strcmp(ours[i], option) == 0)
+    static const char *const names[] = {"allow.auto.create.topics",
+                                        "batch.num.messages",
+                                        "batch.size",
+                                        "broker.address.family",
+                                        "broker.address.ttl",
+                                        "client.id",
+                                        "client.rack",
+                                        "compression.codec",
+                                        "compression.level",
+                                        "compression.type",
+                                        "connections.max.idle.ms",
+                                        "debug",
+                                        "linger.ms",
+                                        "log.connection.close",
+                                        "log.thread.name",
+                                        "log_level",
+                                        "metadata.max.age.ms",
+                                        "queue.buffering.max.kbytes",
+                                        "queue.buffering.max.messages",
+                                        "queue.buffering.max.ms",
+                                        "reconnect.backoff.max.ms",
+                                        "reconnect.backoff.ms",
+                                        "request.timeout.ms",
+                                        "retry.backoff.ms",
+                                        "socket.connection.setup.timeout.ms",
+                                        "socket.keepalive.enable",
+                                        "socket.nagle.disable",
+                                        "socket.receive.buffer.bytes",
+                                        "socket.send.buffer.bytes",
+                                        "socket.timeout.ms",
+                                        "ssl.crl.location",
+                                        "ssl.curves.list",
+                                        "ssl.sigalgs.list",
+                                        "topic.metadata.propagation.max.ms",
+                                        "topic.metadata.refresh.fast.interval.ms",
+                                        "topic.metadata.refresh.interval.ms",
+                                        "topic.metadata.refresh.sparse"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(names[i], option) == 0)
             return true;
-    return strncmp(option, "sasl.", 5) == 0 || strncmp(option, "ssl.", 4) == 0;
+    return false;
 }
 
 static int set_options(rd_kafka_conf_t *c, const gw_kafka_conf *k)
@@ -138,8 +161,11 @@ static int set_options(rd_kafka_conf_t *c, const gw_kafka_conf *k)
         const char *key = gw_conf_key(k->options, i), *value = NULL;
         gw_conf *item = gw_conf_item(k->options, i);
         GW_TRY(gw_conf_text(item, &value));
-        if (is_ours(key))
-            return gw_conf_fail(item, "options: %s is not for a file to set", key);
+        if (!may_be_set(key))
+            return gw_conf_fail(item,
+                                "options: %.100s is not for a file to set: only what neither delivery nor "
+                                "safety hangs on is; docs/graph.md has the list",
+                                key);
         char why[WHY_BYTES];
         if (rd_kafka_conf_set(c, key, value, why, sizeof why) != RD_KAFKA_CONF_OK)
             return gw_conf_fail(item, "options: %s", why);
@@ -200,11 +226,12 @@ int gw_kafka_configure(gw_kafka_conf *k, gw_conf *conf)
 
 /* ---- what librdkafka tells us ---- */
 
+/* It speaks at its level of debugging only where the file has asked it to. */
 static void on_log(const rd_kafka_t *rk, int level, const char *where, const char *text)
 {
-    (void)level;
     const gw_kafka *k = rd_kafka_opaque(rk);
-    gw_log(GW_LOG_DEBUG, k ? k->name : "kafka", "librdkafka %s %s", where, text);
+    gw_log(level == LOG_DEBUG ? GW_LOG_INFO : GW_LOG_DEBUG, k ? k->name : "kafka", "librdkafka %s %s", where,
+           text);
 }
 
 static trouble trouble_of(int err)

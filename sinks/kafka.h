@@ -4,7 +4,8 @@
  * courier, in its one thread; it knows no journal and no event.
  *
  * What goes wrong is logged once, when it begins and when it is over: unreachable, password refused,
- * certificate refused. librdkafka's own log goes into ours at debug level. */
+ * certificate refused. librdkafka's own log goes into ours at debug level, but what the option
+ * `debug` asks for, which is told. */
 #ifndef GW_KAFKA_H
 #define GW_KAFKA_H
 
@@ -22,9 +23,10 @@ typedef struct gw_kafka_conf {
 } gw_kafka_conf;
 
 /* Reads the keys bootstrap, tls, sasl, max_message, options of map `conf`. name is given. Opens nothing, but
- * asks librdkafka whether it knows every option. GW_ECONFIG with the line. */
+ * asks librdkafka whether it takes every option; those that delivery or safety may hang on are refused.
+ * GW_ECONFIG with the line. */
 int gw_kafka_configure(gw_kafka_conf *k, gw_conf *conf);
-/* Are all addresses on this host's loopback? */
+/* Are all hosts this one (loopback.h)? */
 bool gw_kafka_is_local(const gw_kafka_conf *k);
 
 typedef struct gw_kafka_message {

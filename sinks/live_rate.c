@@ -49,7 +49,8 @@ bool gw_live_rates_give(const gw_live_rates *l, gw_event *e)
         return false;
     e->noise_rate_hz = rate;
     e->background_s = r->slid_s[0];
-    e->alert = rate <= GW_ALERT_HZ;
+    if (e->background_s * GW_ALERT_HZ >= 1) /* else nothing, however loud, could be shown to be so rare */
+        e->alert = rate <= GW_ALERT_HZ;
     char member[400], exclusive[40] = "null", interval[80] = "null";
     const double other = gw_noise_rate_hz(r, e->statistic, true, NULL);
     if (!isnan(other))

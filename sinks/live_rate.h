@@ -20,7 +20,8 @@ typedef struct gw_live_rates {
 
 /* GW_EFORMAT for what is no table; GW_ERANGE for tables of too many searches. */
 int gw_live_rates_take(gw_live_rates *l, const gw_event *table);
-/* The event of the search e->stream: noise_rate_hz and background_s (inclusive), alert (at most once a day),
+/* The event of the search e->stream: noise_rate_hz and background_s (inclusive), alert (at most once a day; by the
+ * card as before, where less than a day was slid),
  * and in its detail the member "background": where the rate comes from, how much of its slid time is an
  * archive's, the exclusive rate beside it, the interval (5 to 95 %, of this search's rate: no trials in it),
  * and whether it is a bound (nothing as loud was seen). Whether it has such a rate now. */

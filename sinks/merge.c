@@ -281,13 +281,22 @@ static bool of_one_model(const gw_event *a, const gw_event *b)
     return strncmp(a->model_hash, b->model_hash, sizeof a->model_hash) == 0;
 }
 
+static double rate_of(const gw_event *e)
+{
+    return isnan(e->noise_rate_hz) ? INFINITY : e->noise_rate_hz;
+}
+
+/* But for the time that was slid, say. */
+static bool of_one_rate(const gw_event *a, const gw_event *b)
+{
+    return !(rate_of(a) < 0.99 * rate_of(b)) && !(rate_of(b) < 0.99 * rate_of(a));
+}
+
 static bool is_better(const gw_event *a, const gw_event *b)
 {
-    const double ra = isnan(a->noise_rate_hz) ? INFINITY : a->noise_rate_hz,
-                 rb = isnan(b->noise_rate_hz) ? INFINITY : b->noise_rate_hz;
-    if (ra < 0.99 * rb || rb < 0.99 * ra)
-        return ra < rb;
-    return of_one_model(a, b) && a->statistic > b->statistic + 0.01;
+    if (of_one_model(a, b) && of_one_rate(a, b))
+        return a->statistic > b->statistic + 0.01;
+    return rate_of(a) < rate_of(b);
 }
 
 /* Whether this is worth telling before the event is final. */
@@ -320,11 +329,13 @@ static bool is_open(const gw_merge *m, const cluster *c)
     return false;
 }
 
-/* By a live background it is the rate of the search as a whole that counts; by a card, the branch's threshold. */
+/* By a live background it is the rate of the search as a whole that counts, once so much was slid that it could be one
+ * a day; before, and by a card, the branch's threshold. */
 static bool says_alert(const gw_merge *m, const cluster *c, const word *w)
 {
-    return w->event.alert &&
-           (!w->live || w->event.noise_rate_hz * count_trials(m, c, w->event.told_ns) <= GW_ALERT_HZ);
+    const int trials = count_trials(m, c, w->event.told_ns);
+    const bool decides = w->live && trials <= GW_ALERT_HZ * w->event.background_s;
+    return w->event.alert && (!decides || trials * w->event.noise_rate_hz <= GW_ALERT_HZ);
 }
 
 static bool is_alert(const gw_merge *m, const cluster *c)
@@ -366,6 +377,7 @@ static int tell(const gw_merge *m, cluster *c, gw_phase phase, int best, gw_even
     for (int b = 0; b < m->conf.n_branches; b++)
         if (word[b]) {
             e->injection |= word[b]->injection;
+            e->archived |= word[b]->archived;
             e->dq &= word[b]->dq;
         }
     gw_merge_detail(e->detail, best >= 0 ? &c->peak : &c->word[c->withdrew].event, word, m->conf.n_branches,
@@ -390,7 +402,9 @@ static int decide(const gw_merge *m, cluster *c, gw_event *e)
     if (!c->told || c->fewer)
         return tell(m, c, GW_PHASE_UPDATE, best, e);
     if (!c->open)
-        return is_better(w, &c->peak) ? tell(m, c, GW_PHASE_UPDATE, best, e) : 0;
+        return is_better(w, &c->peak) && (of_one_model(w, &c->peak) || !of_one_rate(w, &c->peak))
+                   ? tell(m, c, GW_PHASE_UPDATE, best, e)
+                   : 0;
     if (!is_open(m, c))
         return tell(m, c, GW_PHASE_FINAL, best, e);
     if ((!c->alert && is_alert(m, c)) ||

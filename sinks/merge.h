@@ -9,13 +9,13 @@
  *           grown by more than 1, or its time moved by more than 10 ms
  *   FINAL   each branch that opened the event has said FINAL; one that has not, and was silent for 10 s of
  *           stream time, is not waited for
- *   After FINAL a better word within the refractory time of the peak is an UPDATE again, and a FINAL
- *   follows; what is not better belongs to the same signal and is not told. RETRACTED: every branch has
+ *   After FINAL a better word (by more than 1 % in rate, of another model) within the refractory time of the
+ *   peak is an UPDATE again, and a FINAL follows; what is not belongs to the same signal and is not told. RETRACTED: every branch has
  *   withdrawn its word.
  *
- * Better is what noise alone does less often (noise_rate_hz, by more than 1 %); with one rate and one model,
- * the statistic that is higher by more than 0.01: branches on the same data differ by rounding. An event
- * tells the best word, except: its id; `injection` if any branch's; `alert` as well, and then for good: by a live
+ * Better is what noise alone does less often (noise_rate_hz); of one model, where rates are within 1 %, the
+ * statistic that is higher by more than 0.01: branches on the same data differ by rounding. An event
+ * tells the best word, except: its id; `injection`, `archived` if any branch's; `alert` as well, and then for good: by a live
  * background where the rate times the trials is one a day or less, else as the branch says; `detectors` of all branches that
  * see it, `dq` what holds in all of them; noise_rate_hz times the trials; and in detail, beside the best word's
  * own members, "trials", "arrivals" at each detector, the best word's before others', and "branches": each

@@ -105,7 +105,7 @@ static int check_retraction(gw_journal *j, const char *id)
     "NOTNULL))"                                                                                              \
     " AND (a.refused IS NULL OR a.refused NOT LIKE '% has no such message')"                                 \
     " AND CASE WHEN ?4 THEN a.refused IS NOT NULL WHEN a.broker IS NOT NULL THEN 1"                          \
-    " ELSE ?2 IS NOT NULL AND e.number <= b.since AND e.alert"                                               \
+    " ELSE ?2 IS NOT NULL AND e.number <= b.since AND e.alert AND NOT e.archived"                            \
     " AND EXISTS (SELECT 1 FROM runs WHERE runs.run = e.run AND runs.origin = 'live') END"
 
 static void bind_selection(sqlite3_stmt *s, const gw_order *o)
@@ -184,10 +184,12 @@ typedef struct entry {
 static int answer(gw_journal *j, const entry *e, const char *text)
 {
     sqlite3_stmt *s = NULL;
-    GW_TRY(gw_journal_prepare(j, "UPDATE orders SET done_ns = ?2, answer = ?3 WHERE number = ?1", &s));
+    GW_TRY(
+        gw_journal_prepare(j, "UPDATE orders SET done_ns = ?2, answer = ?3, run = ?4 WHERE number = ?1", &s));
     sqlite3_bind_int64(s, 1, e->number);
     sqlite3_bind_int64(s, 2, gw_gps_now_ns());
     sqlite3_bind_text(s, 3, text, -1, SQLITE_TRANSIENT);
+    sqlite3_bind_int64(s, 4, j->run);
     return run_and_end(j, s);
 }
 
@@ -265,6 +267,14 @@ static int open_retractions(gw_journal *j, entry *list, int *n)
     ") AS o JOIN events AS f ON f.id = o.id AND f.phase = o.phase AND f.serial = o.serial"                   \
     " JOIN events AS l ON l.id = f.id AND l.number > f.number)"
 
+/* So does what takes them back, though the broker was to hear nothing of it while it had none of them. */
+#define TAKEN_BACK                                                                                           \
+    "INSERT INTO broker_ack (broker, id, phase, serial, again) SELECT o.broker, l.id, l.phase, l.serial, 1"  \
+    " FROM (SELECT * FROM orders WHERE" OPEN_RESENDS                                                         \
+    ") AS o JOIN events AS f ON f.id = o.id AND f.phase = o.phase AND f.serial = o.serial"                   \
+    " JOIN events AS l ON l.id = f.id AND l.number > f.number AND l.phase = 'retracted' WHERE true"          \
+    " ON CONFLICT DO NOTHING"
+
 static int resend(gw_journal *j, bool *any)
 {
     sqlite3_stmt *s = NULL;
@@ -276,6 +286,9 @@ static int resend(gw_journal *j, bool *any)
     sqlite3_bind_int(s, 1, MESSAGES_AT_ONCE);
     GW_TRY(run_and_end(j, s));
     GW_TRY(gw_journal_prepare(j, AFTER_THEM, &s));
+    sqlite3_bind_int(s, 1, MESSAGES_AT_ONCE);
+    GW_TRY(run_and_end(j, s));
+    GW_TRY(gw_journal_prepare(j, TAKEN_BACK, &s));
     sqlite3_bind_int(s, 1, MESSAGES_AT_ONCE);
     GW_TRY(run_and_end(j, s));
     GW_TRY(gw_journal_prepare(
@@ -342,8 +355,8 @@ int gw_orders_withdrawn(gw_journal *j, const char *id)
     sqlite3_stmt *s = NULL;
     GW_TRY(gw_journal_prepare(
         j,
-        "SELECT 1 FROM orders WHERE id = ?1 AND what = 'retract' AND answer = 'retracted' AND"
-        " done_ns >= (SELECT started_ns FROM runs WHERE run = ?2) LIMIT 1",
+        "SELECT 1 FROM orders WHERE id = ?1 AND what = 'retract' AND answer = 'retracted' AND run = ?2"
+        " LIMIT 1",
         &s));
     sqlite3_bind_text(s, 1, id, -1, SQLITE_STATIC);
     sqlite3_bind_int64(s, 2, j->run);
@@ -425,6 +438,7 @@ static int do_it_here(gw_journal *j, const gw_order *o, gw_orders_told *t)
     char sql[64];
     snprintf(sql, sizeof sql, "DELETE FROM runs WHERE run = %lld", (long long)j->run);
     GW_TRY(gw_journal_exec(j, sql));
+    j->run = 0; /* its number is the next run's */
     GW_TRY(write_orders(j, o, &first, &last));
     t->given = last - first + 1;
     for (int64_t before = -1; t->done < t->given && t->done > before;) {

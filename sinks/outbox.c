@@ -12,37 +12,48 @@ struct gw_outbox {
     gw_journal *journal;
     char broker[64];
     bool candidates;
+    gw_outbox_of of;
     int64_t floor;
     sqlite3_stmt *waiting, *count, *newest, *settle, *records;
 };
 
-/* ?1 broker, ?2 whether candidates are for it too, ?3 floor */
+/* ?1 broker, ?2 whether candidates are for it too, ?3 floor, ?4 whose data (gw_outbox_of) */
 #define ACK_OF(row)                                                                                          \
     " a.broker = ?1 AND a.id = " row ".id AND a.phase = " row ".phase AND a.serial = " row ".serial"
+#define ORIGIN "(SELECT origin FROM runs WHERE runs.run = e.run)"
+#define MAY_LEAVE                                                                                            \
+    "(?4 = 2 OR (" ORIGIN " = 'live' AND NOT e.archived)"                                                    \
+    " OR (?4 = 1 AND e.last_run = (SELECT max(run) FROM runs)))"
+#define HAS_OR_GETS                                                                                          \
+    "EXISTS (SELECT 1 FROM events AS r LEFT JOIN broker_ack AS a ON" ACK_OF(                                 \
+        "r") " WHERE r.id = e.id AND r.phase <> 'retracted' AND (r.alert OR ?2) AND r.number < e.number"     \
+             " AND (a.acked_ns IS NOT NULL OR (a.refused IS NULL AND r.number >"                             \
+             " (SELECT since FROM brokers WHERE name = ?1))))"
 #define IS_FOR_IT                                                                                            \
-    "CASE WHEN e.phase <> 'retracted' THEN e.alert OR ?2 ELSE EXISTS (SELECT 1 FROM events AS r WHERE"       \
-    " r.id = e.id AND r.phase <> 'retracted' AND (r.alert OR ?2) AND r.number < e.number AND NOT EXISTS"     \
-    " (SELECT 1 FROM broker_ack AS a WHERE" ACK_OF(                                                          \
-        "r") " AND a.acked_ns IS NULL AND a.refused IS NOT NULL)) END"
+    "CASE WHEN e.phase <> 'retracted' THEN e.alert OR ?2 ELSE " HAS_OR_GETS " END AND " MAY_LEAVE
 /* Not yet settled; or settled, and to be sent once more. */
 #define WAITING                                                                                              \
     " FROM events AS e WHERE (e.number > ?3 AND " IS_FOR_IT " AND NOT EXISTS"                                \
     " (SELECT 1 FROM broker_ack AS a WHERE" ACK_OF(                                                          \
         "e") ")) OR e.number IN (SELECT g.number FROM broker_ack"                                            \
              " AS a JOIN events AS g USING (id, phase, serial) WHERE a.broker = ?1 AND a.again)"
+#define FIRST_TIME "(SELECT gps_ns FROM events AS f WHERE f.id = e.id ORDER BY f.number LIMIT 1)"
 
 static int prepare_all(gw_outbox *o)
 {
-    GW_TRY(gw_journal_prepare(
-        o->journal,
-        "SELECT " GW_JOURNAL_COLUMNS ", e.number, 1 + (SELECT count(*) FROM events AS b WHERE b.id = e.id"
-        " AND b.number < e.number AND (b.alert OR ?2)),"
-        " (SELECT origin FROM runs WHERE runs.run = e.run)" WAITING " ORDER BY e.number",
-        &o->waiting));
+    GW_TRY(gw_journal_prepare(o->journal,
+                              "SELECT " GW_JOURNAL_COLUMNS
+                              ", e.number, 1 + (SELECT count(*) FROM events AS b WHERE b.id = e.id"
+                              " AND b.number < e.number AND (b.alert OR ?2)),"
+                              " " ORIGIN ", " FIRST_TIME WAITING " ORDER BY e.number",
+                              &o->waiting));
     GW_TRY(gw_journal_prepare(o->journal, "SELECT count(*)" WAITING, &o->count));
     GW_TRY(gw_journal_prepare(o->journal, "SELECT coalesce(max(number), 0) FROM events", &o->newest));
-    GW_TRY(gw_journal_prepare(o->journal, "SELECT count(*) FROM events WHERE id = ?1 AND (alert OR ?2)",
-                              &o->records));
+    GW_TRY(
+        gw_journal_prepare(o->journal,
+                           "SELECT count(*) FILTER (WHERE alert OR ?2), (SELECT gps_ns FROM events WHERE id ="
+                           " ?1 ORDER BY number LIMIT 1) FROM events WHERE id = ?1",
+                           &o->records));
     return gw_journal_prepare(o->journal, GW_JOURNAL_SETTLE, &o->settle);
 }
 
@@ -65,7 +76,7 @@ static int register_broker(gw_outbox *o)
     return err;
 }
 
-int gw_outbox_open(gw_outbox **out, const char *journal, const char *broker, bool candidates)
+int gw_outbox_open(gw_outbox **out, const char *journal, const char *broker, bool candidates, gw_outbox_of of)
 {
     *out = NULL;
     gw_outbox *o = calloc(1, sizeof *o);
@@ -73,6 +84,7 @@ int gw_outbox_open(gw_outbox **out, const char *journal, const char *broker, boo
         return gw_fail(GW_ENOMEM, "broker %s: out of memory", broker);
     snprintf(o->broker, sizeof o->broker, "%s", broker);
     o->candidates = candidates;
+    o->of = of;
     int err = gw_journal_attach(&o->journal, journal);
     if (err == 0)
         err = register_broker(o);
@@ -104,6 +116,7 @@ static void bind_waiting(gw_outbox *o, sqlite3_stmt *s)
     sqlite3_bind_text(s, 1, o->broker, -1, SQLITE_STATIC);
     sqlite3_bind_int(s, 2, o->candidates);
     sqlite3_bind_int64(s, 3, o->floor);
+    sqlite3_bind_int(s, 4, (int)o->of);
 }
 
 static bool has_id(const gw_outbox_row *row, int n, const char *id)
@@ -132,8 +145,9 @@ int gw_outbox_take(gw_outbox *o, gw_outbox_row *row, int max, gw_outbox_skip *sk
                                  .serial = r.serial,
                                  .committed_ns = r.committed_ns,
                                  .number = sqlite3_column_int64(s, i),
-                                 .record = sqlite3_column_int(s, i + 1)};
-        snprintf(row[n].origin, sizeof row[n].origin, "%s", origin ? origin : "live");
+                                 .record = sqlite3_column_int(s, i + 1),
+                                 .named_ns = sqlite3_column_int64(s, i + 3)};
+        snprintf(row[n].origin, sizeof row[n].origin, "%s", origin ? origin : "unknown");
         if (n++ == 0 && row[0].number > o->floor + 1)
             o->floor = row[0].number - 1; /* all before it are settled, or never for this broker */
     }
@@ -177,13 +191,15 @@ int gw_outbox_settle(gw_outbox *o, gw_outbox_row *const *rows, int n)
     return err;
 }
 
-int gw_outbox_records(gw_outbox *o, const char *id, int *records)
+int gw_outbox_records(gw_outbox *o, const char *id, int *records, int64_t *named_ns)
 {
     sqlite3_bind_text(o->records, 1, id, -1, SQLITE_STATIC);
     sqlite3_bind_int(o->records, 2, o->candidates);
     int rc = sqlite3_step(o->records);
     int err = rc == SQLITE_ROW ? 0 : gw_journal_fail(o->journal, rc);
     *records = rc == SQLITE_ROW ? sqlite3_column_int(o->records, 0) : 0;
+    if (rc == SQLITE_ROW && sqlite3_column_type(o->records, 1) != SQLITE_NULL)
+        *named_ns = sqlite3_column_int64(o->records, 1);
     sqlite3_reset(o->records);
     return err;
 }

@@ -7,8 +7,8 @@
 
 #include "pipeline/clock.h"
 #include "pipeline/log.h"
+#include "sinks/loopback.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -28,17 +28,10 @@ struct gw_publisher {
     uint64_t sent;          /* messages */
 };
 
+/* "lo" is the interface, which ZeroMQ knows by name. */
 static bool is_loopback(const char *host, size_t n)
 {
-    char text[64];
-    struct in_addr v4;
-    if (n >= sizeof text)
-        return false;
-    memcpy(text, host, n);
-    text[n] = '\0';
-    if (inet_pton(AF_INET, text, &v4) == 1)
-        return ntohl(v4.s_addr) >> 24 == 127;
-    return strcmp(text, "[::1]") == 0 || strcmp(text, "localhost") == 0 || strcmp(text, "lo") == 0;
+    return gw_host_is_loopback(host, n) || (n == 2 && strncmp(host, "lo", 2) == 0);
 }
 
 int gw_publisher_check(const char *endpoint, bool beyond_host)

@@ -126,6 +126,9 @@ int gw_teller_publish(gw_teller *t, const gw_event *e, int serial)
 static int publish_again(void *self, const gw_journal_row *row)
 {
     gw_teller *t = self;
+    const int alike = gw_journal_is_alike(t->journal, row->run);
+    if (alike <= 0) /* what a replay left is not told by a live run */
+        return alike;
     if (t->again++ == 0 && t->publisher)
         gw_publisher_wait(t->publisher, WAIT_FOR_SUBSCRIBERS_MS);
     return publish(t, &row->event, row->serial, true);

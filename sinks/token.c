@@ -17,7 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { LIMIT_S = 10, USUAL_S = 300 };
+enum { LIMIT_S = 10, KILLED_S = 1, LOOK_MS = 5, USUAL_S = 300 };
 
 extern char **environ;
 
@@ -47,18 +47,21 @@ static int spawn(const char *command, const int out[2], const int errors[2], pid
     return why;
 }
 
-/* Both pipes to their ends, or to the limit: false. Too much of either is cut off. */
-static bool listen_to(int out, int errors, char *text, size_t size, char *error, size_t error_size)
+/* Both pipes to their ends, or to `until_ns`: false. Too much of either is cut off. */
+static bool listen_to(int out, int errors, int64_t until_ns, char *text, size_t size, char *error,
+                      size_t error_size)
 {
     struct pollfd fd[2] = {{.fd = out, .events = POLLIN}, {.fd = errors, .events = POLLIN}};
     struct {
         char *to;
         size_t room, used;
     } sink[2] = {{text, size - 1, 0}, {error, error_size - 1, 0}};
-    const int64_t until = gw_monotonic_ns() + LIMIT_S * GW_SECOND_NS;
     while (fd[0].fd >= 0 || fd[1].fd >= 0) {
-        const int64_t left_ms = (until - gw_monotonic_ns()) / 1000000;
-        if (left_ms <= 0 || (poll(fd, 2, (int)left_ms) < 0 && errno != EINTR))
+        const int64_t left_ms = (until_ns - gw_monotonic_ns()) / 1000000;
+        const int ready = left_ms > 0 ? poll(fd, 2, (int)left_ms) : 0;
+        if (ready < 0 && errno == EINTR)
+            continue;
+        if (ready <= 0)
             break;
         for (int i = 0; i < 2; i++) {
             char spill[512];
@@ -75,6 +78,19 @@ static bool listen_to(int out, int errors, char *text, size_t size, char *error,
     }
     text[sink[0].used] = error[sink[1].used] = '\0';
     return fd[0].fd < 0 && fd[1].fd < 0;
+}
+
+/* The command may live on when it has closed its pipes. False: it still does at `until_ns`. */
+static bool has_ended(pid_t pid, int64_t until_ns, int *status)
+{
+    for (;;) {
+        const pid_t is = waitpid(pid, status, WNOHANG);
+        if (is == pid || (is < 0 && errno != EINTR)) /* SIGCHLD may be ignored, and its status gone */
+            return true;
+        if (gw_monotonic_ns() >= until_ns)
+            return false;
+        poll(NULL, 0, LOOK_MS);
+    }
 }
 
 static void trim(char *text)
@@ -94,20 +110,21 @@ static int run_command(const char *command, char *text, size_t size)
         close(out[1]);
         return gw_fail(GW_ESYSTEM, "token_command: no pipe (%s)", strerror(errno));
     }
+    const int64_t until_ns = gw_monotonic_ns() + LIMIT_S * GW_SECOND_NS;
     const int why = spawn(command, out, errors, &pid);
     close(out[1]);
     close(errors[1]);
-    const bool ended = why == 0 && listen_to(out[0], errors[0], text, size, error, sizeof error);
+    const bool ended = why == 0 && listen_to(out[0], errors[0], until_ns, text, size, error, sizeof error) &&
+                       has_ended(pid, until_ns, &status);
     close(out[0]);
     close(errors[0]);
     if (why)
         return gw_fail(GW_ESYSTEM, "token_command: cannot be run (%s)", strerror(why));
-    if (!ended)
+    if (!ended) {
         kill(-pid, SIGKILL);
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-        ;
-    if (!ended)
-        return gw_fail(GW_EACCESS, "token_command: gave no answer within %d s", LIMIT_S);
+        has_ended(pid, gw_monotonic_ns() + KILLED_S * GW_SECOND_NS, &status); /* sudo is not ours to kill */
+        return gw_fail(GW_EACCESS, "token_command: did not end within %d s", LIMIT_S);
+    }
     trim(error);
     const char *line = strrchr(error, '\n');
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)

@@ -12,7 +12,8 @@
 
 enum { GW_TOKEN_BYTES = 16384 };
 
-/* Runs `command` by /bin/sh for at most 10 s. *seconds: how long the token lives (300 where it does not say).
+/* Runs `command` by /bin/sh for at most 10 s; one that has not ended then, whatever it has printed or closed, is
+ * killed with its process group. *seconds: how long the token lives (300 where it does not say).
  * GW_EACCESS with the command's last line of error, GW_EFORMAT when it prints something else. */
 int gw_token_fetch(const char *command, char *token, size_t size, int64_t *seconds);
 

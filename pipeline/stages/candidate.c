@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
- * The clustering of detect, see candidate.h for the rules. Rings hold the last logits, quality bits and
- * arrival scores; the arrival time is found anew whenever a frame becomes the peak. */
+ * The clustering of detect, see candidate.h for the rules. Rings hold the last logits, marks and arrival
+ * scores; the arrival time is found anew whenever a frame becomes the peak. */
 #include "pipeline/stages/candidate.h"
 #include "pipeline/block.h"
 
@@ -17,6 +17,11 @@ enum { ARRIVAL_COLUMNS = 3 };
 
 typedef enum state { QUIET, OPEN, CLOSED, WITHDRAWN } state;
 
+typedef struct mark {
+    uint64_t dq;
+    bool injection, archived;
+} mark;
+
 struct gw_candidate {
     gw_candidate_conf conf;
     /* Spans in frames and columns. */
@@ -25,12 +30,12 @@ struct gw_candidate {
     /* Rings, by absolute frame or column number. */
     int64_t ring, score_ring;
     float *logit;
-    uint64_t *dq;
-    bool *injection;
+    mark *mark;
     float *score; /* [detector][score_ring] */
     bool started; /* next means something */
     bool running; /* no hole since frame stretch0 */
     int64_t next, stretch0;
+    int64_t logit0; /* first frame since with a logit; INT64_MAX: none yet */
     state state;
     gw_verdict event;
     int64_t below; /* frames in a row */
@@ -101,16 +106,16 @@ int gw_candidate_new(gw_candidate **out, const gw_candidate_conf *conf)
     if (c->ring < conf->smoothing_frames)
         c->ring = conf->smoothing_frames;
     c->logit = calloc((size_t)c->ring, sizeof *c->logit);
-    c->dq = calloc((size_t)c->ring, sizeof *c->dq);
-    c->injection = calloc((size_t)c->ring, sizeof *c->injection);
-    bool well = c->logit && c->dq && c->injection;
+    c->mark = calloc((size_t)c->ring, sizeof *c->mark);
+    bool well = c->logit && c->mark;
     if (conf->arrival_samples) {
         const double columns_hz = gw_rate_hz(conf->rate) / conf->arrival_samples;
         c->columns = conf->hop_samples / conf->arrival_samples;
         c->reach = (int64_t)ceil(conf->reach_s * columns_hz - 1e-6);
         /* Each of the two columns is right to half its length: one column of tolerance. */
         c->travel = (int64_t)floor(conf->travel_s * columns_hz + 1);
-        c->score_ring = c->reach + c->columns;
+        const int64_t window = c->window * c->columns;
+        c->score_ring = (c->reach > window ? c->reach : window) + c->columns;
         c->score = calloc((size_t)c->score_ring * GW_CANDIDATE_DETECTORS, sizeof *c->score);
         well = well && c->score;
     }
@@ -127,8 +132,7 @@ void gw_candidate_destroy(gw_candidate **c)
     if (!*c)
         return;
     free((*c)->logit);
-    free((*c)->dq);
-    free((*c)->injection);
+    free((*c)->mark);
     free((*c)->score);
     free(*c);
     *c = NULL;
@@ -196,23 +200,40 @@ static void mean_arrivals(const gw_candidate *c, const int64_t best[GW_CANDIDATE
     v->gps_error_s = v->arrival_error_s[later];
 }
 
+static void forget_arrivals(gw_verdict *v)
+{
+    v->gps_error_s = NAN;
+    for (int d = 0; d < GW_CANDIDATE_DETECTORS; d++) {
+        v->arrival_ns[d] = GW_NOT_KNOWN_NS;
+        v->arrival_error_s[d] = NAN;
+    }
+}
+
+/* The first column in which an arrival may lie, and the first in which it is believed. What came too early to
+ * be in reach of the first statistic may be what this frame's window still sees. */
+static int64_t first_column(const gw_candidate *c, int64_t frame, int64_t *believed)
+{
+    const int64_t reach = (frame + 1) * c->columns - c->reach, window = (frame + 1 - c->window) * c->columns,
+                  searched = (c->logit0 + c->conf.smoothing_frames) * c->columns - c->reach,
+                  known = c->stretch0 * c->columns, warm = known + c->conf.arrival_warmup;
+    int64_t first = window < searched && window < reach ? window : reach;
+    first = first > known ? first : known;
+    *believed = first != reach ? first + ARRIVAL_COLUMNS : first;
+    *believed = *believed > warm ? *believed : warm;
+    return first;
+}
+
 /* Without finite scores: from the end of the peak's frame. */
 static void find_arrivals(const gw_candidate *c, int64_t frame, gw_verdict *v)
 {
     const gw_candidate_conf *k = &c->conf;
     v->gps_ns =
         gw_sample_to_ns((frame + 1) * k->hop_samples, k->rate, k->phase_ns) + llround(k->peak_offset_s * 1e9);
-    v->gps_error_s = NAN;
-    for (int d = 0; d < GW_CANDIDATE_DETECTORS; d++) {
-        v->arrival_ns[d] = GW_NOT_KNOWN_NS;
-        v->arrival_error_s[d] = NAN;
-    }
+    forget_arrivals(v);
     if (!c->columns)
         return;
     const int64_t last = (frame + 1) * c->columns - 1;
-    int64_t first = last - c->reach + 1, best[GW_CANDIDATE_DETECTORS] = {0};
-    if (first < c->stretch0 * c->columns)
-        first = c->stretch0 * c->columns;
+    int64_t believed, first = first_column(c, frame, &believed), best[GW_CANDIDATE_DETECTORS] = {0};
     double top = -INFINITY;
     for (int64_t a = first; a <= last; a++)
         for (int64_t b = a - c->travel < first ? first : a - c->travel; b <= a + c->travel && b <= last;
@@ -224,8 +245,11 @@ static void find_arrivals(const gw_candidate *c, int64_t frame, gw_verdict *v)
                 best[1] = b;
             }
         }
-    if (isfinite(top))
-        mean_arrivals(c, best, top, first, last, v);
+    if (!isfinite(top))
+        return;
+    mean_arrivals(c, best, top, first, last, v);
+    if (best[0] < believed || best[1] < believed)
+        forget_arrivals(v);
 }
 
 static void set_peak(gw_candidate *c, int64_t frame, double statistic)
@@ -236,11 +260,14 @@ static void set_peak(gw_candidate *c, int64_t frame, double statistic)
     e->alert = statistic >= c->conf.alert;
     find_arrivals(c, frame, e);
     e->dq = UINT64_MAX;
-    e->injection = false;
+    e->injection = e->archived = false;
     for (int64_t i = frame; i >= c->stretch0 && i > frame - c->second; i--)
-        e->dq &= c->dq[place(i, c->ring)];
-    for (int64_t i = frame; i >= c->stretch0 && i > frame - c->window; i--)
-        e->injection |= c->injection[place(i, c->ring)];
+        e->dq &= c->mark[place(i, c->ring)].dq;
+    for (int64_t i = frame; i >= c->stretch0 && i > frame - c->window; i--) {
+        const mark *m = &c->mark[place(i, c->ring)];
+        e->injection |= m->injection;
+        e->archived |= m->archived;
+    }
 }
 
 /* ---- when to say what ---- */
@@ -312,14 +339,17 @@ int gw_candidate_frame(gw_candidate *c, const gw_frame *f, double *statistic, gw
 {
     if (c->running ? f->index != c->next : c->started && f->index < c->next)
         return gw_fail(GW_EBUG, "frame %" PRId64 " where %" PRId64 " was due", f->index, c->next);
-    if (!c->running)
+    if (!c->running) {
         c->stretch0 = f->index;
+        c->logit0 = INT64_MAX;
+    }
+    if (c->logit0 == INT64_MAX && !isnan(f->logit))
+        c->logit0 = f->index;
     c->started = c->running = true;
     c->next = f->index + 1;
     const size_t at = place(f->index, c->ring);
     c->logit[at] = f->logit;
-    c->dq[at] = f->dq;
-    c->injection[at] = f->injection;
+    c->mark[at] = (mark){f->dq, f->injection, f->archived};
     for (int d = 0; c->columns && d < GW_CANDIDATE_DETECTORS; d++)
         for (int64_t j = 0; j < c->columns; j++)
             c->score[(size_t)(d * c->score_ring) + place(f->index * c->columns + j, c->score_ring)] =

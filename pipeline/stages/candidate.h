@@ -33,6 +33,9 @@
  * Of a `first` the arrival may not be in the scores yet: where the pairs round the best have less than half of
  * the weight of all, the deviation is that of all; where columns round it are still to come, their length is
  * added in quadrature. What is final is hardly ever one of these.
+ * A peak soon after the start or a hole may be a late one, of what was over before there was a statistic: then
+ * the columns of its whole window are looked through. Where the best pair lies among the first of all, the
+ * signal may have come before them: it gives the event's time, but no arrival and no error is told.
  * Offset, skew, scale and floor come with the network, from signals that it was tried on: what whitening and
  * network add to a time is in them. More columns change nothing (tried: 3 to 10); the mean of the later column
  * of each pair would be late by up to 1.5 ms where both detectors hear the signal at once. */
@@ -55,6 +58,7 @@ typedef struct gw_candidate_conf {
     double refractory_s;
     uint32_t
         arrival_samples;     /* samples a column of arrival scores, a divisor of hop_samples; 0 = no scores */
+    uint32_t arrival_warmup; /* the first so many columns after the start or a hole are worth little */
     double travel_s;         /* light travel time between the two detectors */
     double reach_s;          /* arrivals are looked for this far back from the end of the peak's frame */
     double arrival_offset_s; /* added to an arrival found from scores */
@@ -65,37 +69,38 @@ typedef struct gw_candidate_conf {
 
 typedef struct gw_frame {
     int64_t index;
-    float logit;
+    float logit; /* NAN: as yet the network has not seen a whole window. All else of the frame counts */
     /* Scores of the frame's columns, [detector][hop_samples / arrival_samples], detectors
      * arrival_stride floats apart; ignored without arrival_samples. */
     const float *arrival;
     size_t arrival_stride;
     uint64_t dq;    /* GW_DQ_ bits that hold in all detectors */
     bool injection; /* a simulated or hardware injection is in the frame's samples */
+    bool archived;  /* archived data are among them */
 } gw_frame;
 
 typedef struct gw_verdict {
     gw_phase phase;
     int64_t gps_ns;                             /* arrival at the later detector, of the peak so far */
-    double gps_error_s;                         /* its 1-sigma; NAN without scores */
-    int64_t arrival_ns[GW_CANDIDATE_DETECTORS]; /* at each detector; GW_NOT_KNOWN_NS without scores */
+    double gps_error_s;                         /* its 1-sigma; NAN where not known */
+    int64_t arrival_ns[GW_CANDIDATE_DETECTORS]; /* at each detector; GW_NOT_KNOWN_NS with that NAN */
     double arrival_error_s[GW_CANDIDATE_DETECTORS];
     int64_t first_gps_ns; /* the same as it was told with FIRST: constant for the event */
     int64_t peak_frame;
     double statistic; /* at the peak so far */
     bool alert;
-    bool injection; /* any frame of the peak's window */
-    uint64_t dq;    /* holds over the last second before the peak's end */
+    bool injection, archived; /* any frame of the peak's window */
+    uint64_t dq;              /* holds over the last second before the peak's end */
 } gw_verdict;
 
 /* Allocates everything. GW_ERANGE for a configuration that contradicts itself; GW_ENOMEM. */
 int gw_candidate_new(gw_candidate **c, const gw_candidate_conf *conf);
 void gw_candidate_destroy(gw_candidate **c);
 
-/* The next frame; its index follows the last one's, except after gw_candidate_gap (GW_EBUG otherwise).
- * *statistic is NAN while fewer than smoothing_frames frames have come since the start or the hole.
- * Returns 1 with *v filled, 0 with nothing to say, or an error. A logit that is not a number makes no
- * candidate. */
+/* The next frame; its index follows the last one's, except after gw_candidate_gap (GW_EBUG otherwise). The
+ * first ones after the start or a hole come too, without a logit. *statistic is NAN while fewer than
+ * smoothing_frames logits have come since. Returns 1 with *v filled, 0 with nothing to say, or an error. A
+ * logit that is not a number makes no candidate. */
 int gw_candidate_frame(gw_candidate *c, const gw_frame *f, double *statistic, gw_verdict *v);
 
 /* A hole or the end: finalises an open event (1 and *v, else 0) and forgets the frames, not the cluster. */

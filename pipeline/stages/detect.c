@@ -76,6 +76,7 @@ typedef struct detect {
     float **out; /* [the network's outputs]: of these two, the others are not wanted */
     int logit_out, arrival_out;
     uint32_t columns; /* of arrival scores, a frame */
+    uint32_t warmup;  /* ... that are worth little, from a hole on */
     float *logit;     /* [frames] */
     float *arrival;   /* [N][frames * columns] */
     /* running */
@@ -255,6 +256,7 @@ static int check_net(detect *d)
                        ", want %d rows and whole columns in a frame of %" PRIu32 " without delay",
                        d->path, a->channels, a->column_samples, a->delay_samples, N, m->hop_samples);
     d->columns = m->hop_samples / a->column_samples;
+    d->warmup = a->warmup_columns;
     return GW_OK;
 }
 
@@ -270,6 +272,7 @@ static int open_cluster(detect *d)
                                     .alert = d->alert,
                                     .refractory_s = (double)d->refractory_ns / 1e9,
                                     .arrival_samples = d->columns ? m->hop_samples / d->columns : 0,
+                                    .arrival_warmup = d->warmup,
                                     .travel_s = m->travel_s,
                                     .reach_s = m->arrival_reach_s,
                                     .arrival_offset_s = m->arrival_offset_s,
@@ -345,6 +348,7 @@ static int emit(detect *d, const gw_verdict *v)
                   .background_s = d->card->live_time_s,
                   .alert = v->alert,
                   .injection = v->injection,
+                  .archived = v->archived,
                   .dq = v->dq,
                   .told_ns = d->told_ns,
                   .due_ns = d->due_ns,
@@ -499,15 +503,18 @@ static int lose(detect *d, const gw_view *in, gw_out *out, gw_gap_reason reason)
     return GW_OK;
 }
 
-/* One frame of the hop to the clustering, and its statistic. */
-static int take_frame(detect *d, int64_t index, uint32_t k, uint64_t dq, bool injection, double *statistic)
+/* One frame of the hop to the clustering, and its statistic. Its logit counts once the network has seen a whole
+ * window; signals that it then finds have arrived before. */
+static int take_frame(detect *d, int64_t index, uint32_t k, uint64_t dq, uint32_t flags, double *statistic)
 {
+    const bool whole = ++d->good_frames >= d->model.window_samples / d->model.hop_samples;
     const gw_frame f = {.index = index,
-                        .logit = d->logit[k],
+                        .logit = whole ? d->logit[k] : NAN,
                         .arrival = d->arrival + (size_t)k * d->columns,
                         .arrival_stride = (size_t)d->frames * d->columns,
                         .dq = dq,
-                        .injection = injection};
+                        .injection = (flags & GW_FLAG_INJECTION) || !(dq & GW_DQ_NO_CBC_HW_INJ),
+                        .archived = flags & GW_FLAG_REPLAY};
     gw_verdict v;
     d->told_ns = known_ns(d, (index + 1) * d->model.hop_samples);
     int said = gw_candidate_frame(d->cluster, &f, statistic, &v);
@@ -550,18 +557,16 @@ static int step(void *self, const gw_view *in, gw_out *out)
     }
     GW_TRY(gw_net_run(d->net, &(gw_net_in){.channel = x}, d->out));
 
-    /* Frames count once the network has seen a whole window, the statistic once the box is full. */
-    const int64_t window = m->window_samples / m->hop_samples, need = window + m->smoothing_frames - 1;
-    const bool injection = (flags & GW_FLAG_INJECTION) || !(dq & GW_DQ_NO_CBC_HW_INJ);
+    /* Logits count once the network has seen a whole window, the statistic once the box is full of them. */
+    const int64_t need = m->window_samples / m->hop_samples + m->smoothing_frames - 1;
     const int64_t frame0 = in[0].sample0 / m->hop_samples;
     const int64_t early = need - 1 - d->good_frames; /* frames of this hop without a statistic */
     const uint32_t skip = early <= 0 ? 0 : early < d->frames ? (uint32_t)early : d->frames;
     const uint32_t n = d->frames - skip;
     float *logit = out->data, *statistic = logit + n;
     for (uint32_t k = 0; k < d->frames; k++) {
-        double s = NAN;
-        if (++d->good_frames >= window)
-            GW_TRY(take_frame(d, frame0 + k, k, dq, injection, &s));
+        double s;
+        GW_TRY(take_frame(d, frame0 + k, k, dq, flags, &s));
         if (k >= skip) {
             logit[k - skip] = d->logit[k];
             statistic[k - skip] = (float)s;

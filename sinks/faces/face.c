@@ -39,7 +39,7 @@ const char *gw_notice_superevent(const gw_notice *n, char *name, size_t size)
 {
     char utc[32], letters[7];
     uint64_t bits = strtoull(n->event->id + (n->event->id[0] == 'G'), NULL, 16);
-    gw_gps_utc(n->event->gps_ns, utc, sizeof utc);
+    gw_gps_utc(n->named_ns ? n->named_ns : n->event->gps_ns, utc, sizeof utc);
     for (int i = 0; i < 6; i++, bits /= 26)
         letters[i] = (char)('a' + bits % 26);
     letters[6] = '\0';

@@ -25,9 +25,10 @@ const char *gw_tense_text(gw_tense t); /* "current" ... */
 /* All that a message is made from; nothing else, so that it is the same bytes each time it is sent. */
 typedef struct gw_notice {
     const gw_event *event;
-    int serial;      /* the journal's, within the phase */
-    int record;      /* 1, 2, ... of what brokers hear of this id */
-    int64_t made_ns; /* GPS wall clock: committed to the journal */
+    int serial;       /* the journal's, within the phase */
+    int record;       /* 1, 2, ... of what brokers hear of this id */
+    int64_t made_ns;  /* GPS wall clock: committed to the journal */
+    int64_t named_ns; /* GPS time of the event's first word, of whose day its name is; 0: the event's own */
     gw_tense tense;
     const char *mission; /* gcn: in "mission" and in the schema's address */
     const char *schema;  /* gcn: address of the notice's schema; NULL: made from the mission */

@@ -218,7 +218,7 @@ def bad_input():
         ("name: b, bootstrap: '127.0.0.1:9', topic: igwn.gwalert, face: plain", "say production: true"),
         ("name: b, bootstrap: '127.0.0.1:9', topic: test.a, face: voevent", "'voevent' is none of gcn"),
         (keys + ", color: red", "unknown key 'color'"),
-        (keys + ", options: {lingerms: 5}", 'No such configuration property: "lingerms"'),
+        (keys + ", options: {lingerms: 5}", "lingerms is not for a file to set"),
         (keys + ", options: {linger.ms: soon}", "Invalid value"),
         (keys + ", options: {acks: 0}", "acks is not for a file to set"),
         (keys + ", sasl: {mechanism: scram-sha-512, username: u}", "wants username and password_file"),

@@ -73,6 +73,14 @@ with folder() as work:
             rest = d[:][np.abs(t - ARRIVAL) > 3]
             check(np.nanmax(rest) < candidate, f"{name}: elsewhere at most {np.nanmax(rest):.2f}, below 1/hour ({candidate})")
 
+    # Whitening takes 8 s to begin, and the network's first window ends after the merger.
+    events = replay(PAIR_4K, "--start", "1126259453.4", work=work)
+    check(events and events[-1]["phase"] == "final", "begun 9 s before: found")
+    for e in events:
+        error_ms, sigma_ms = 1e3 * (e["gps"] - (ARRIVAL - PEAK_BEFORE_MIDDLE)), 1e3 * (e["gps_error_s"] or 0)
+        check(0.3 < sigma_ms < 8 and abs(error_ms) < 2 * sigma_ms,
+              f"begun 9 s before, {e['phase']}: {error_ms:+.1f} ms from there, stated +-{sigma_ms:.1f} ms")
+
     check(not replay(PAIR_4K, "--offset", "L1=30ms", work=work), "L1 delayed by 30 ms: no event")
     h, l = PAIR_4K
     check(not replay([h, changed(l, f"{work}/noise.hdf5", noise_like)], work=work), "L1 replaced by noise: no event")

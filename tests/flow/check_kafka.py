@@ -27,6 +27,8 @@ except ImportError:
     skip("python3-confluent-kafka is not installed")
 
 FACES = ["gcn", "gwalert-json", "gwalert-avro", "gracedb", "plain"]
+# python3-kafka has no zstd here
+OPTIONS = ", options: {compression.codec: gzip, client.id: observatory, linger.ms: 5, socket.timeout.ms: 20000}"
 GRAPH = """
 sources:
   sky: {{kind: sim, seed: 3, duration: 40s, rate: 2048Hz,
@@ -134,8 +136,7 @@ def main():
     broker = Broker(sys.argv[1])
     with folder() as work:
         brokers = ", ".join(f"{{name: {f}, bootstrap: '{broker.address}', topic: test.{f}, face: {f}, send: candidates, "
-                            f"heartbeat: test.beat{', options: {compression.codec: gzip}' if f == 'plain' else ''}}}"
-                            for f in FACES)  # python3-kafka has no zstd here
+                            f"heartbeat: test.beat{OPTIONS if f == 'plain' else ''}}}" for f in FACES)
         with open(f"{work}/g.yaml", "w") as f:
             f.write(GRAPH.format(work=work, brokers=brokers))
         status, _, err = run("run", "--quiet", f"{work}/g.yaml")

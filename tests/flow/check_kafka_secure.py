@@ -36,6 +36,7 @@ if not shutil.which("openssl"):
 
 MOCK, DRIVER = sys.argv[1], sys.argv[2]
 USER, PASSWORD = "observer", "pencil with 3 blades"
+DEBUG = ", options: {debug: 'broker,conf,security,protocol'}"
 API_VERSIONS, HANDSHAKE, AUTHENTICATE = 18, 17, 36
 DIGEST = {"SCRAM-SHA-256": "sha256", "SCRAM-SHA-512": "sha512"}
 
@@ -259,18 +260,21 @@ def main():
         for mechanism in ("SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"):
             g = gate(context, mechanism)
             sasl = f"{tls}, sasl: {{mechanism: {mechanism.lower()}, {login}"
-            runs.append((arrives, Attempt(work, mechanism.lower(), g.port, f"{sasl}/good}}"), broker, g, f"{mechanism} over TLS"))
+            runs.append((arrives, Attempt(work, mechanism.lower(), g.port, f"{sasl}/good}}{DEBUG}"), broker, g, f"{mechanism} over TLS"))
             if mechanism != "SCRAM-SHA-256":
                 g = gate(context, mechanism)
                 runs.append((refused, Attempt(work, "wrong-" + mechanism.lower(), g.port, f"{sasl}/wrong}}"), g, "refuses the login",
                              f"{mechanism}, wrong password"))
         for call, *args in runs:
             call(*args)
+        for a in (run[1] for run in runs if run[0] is arrives):
+            check("librdkafka SASL" in a.said and PASSWORD not in a.said and base64.b64encode(PASSWORD.encode()).decode() not in a.said,
+                  f"{a.topic}: librdkafka's own log, as asked for, without the secret")
         runs = []
         # A token that lives 3 s: fetched anew before it ends. The endpoint's answer comes from a command.
         command, given = token_script(work, "tokens", 3)
         g = gate(context, "OAUTHBEARER", token=lambda: f"secret-{given()}")
-        bearer = f"{tls}, sasl: {{mechanism: oauthbearer, token_command: '{command}'}}"
+        bearer = f"{tls}, sasl: {{mechanism: oauthbearer, token_command: '{command}'}}{DEBUG}"
         runs.append((arrives, Attempt(work, "bearer", g.port, bearer, pause_us=350000), broker, g, "OAUTHBEARER over TLS"))
         g = gate(context, "OAUTHBEARER", token=lambda: "another")
         runs.append((refused, Attempt(work, "stale", g.port, f"{tls}, sasl: {{mechanism: oauthbearer, token_command: 'echo old'}}"), g,

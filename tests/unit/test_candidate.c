@@ -460,9 +460,83 @@ static void test_scores_without_numbers(void **state)
     gw_candidate_destroy(&c);
 }
 
+/* ---- soon after the start or a hole ---- */
+
+/* A stretch that begins at frame 0, whose first logit is that of frame 47, loud until 60. Scores with a signal at
+ * `t`, marks in frame 10. */
+static gw_verdict run_start(gw_candidate *c, int64_t start, double t, double *statistic)
+{
+    const bump b[] = {{0, t, 12}, {1, t - 0.003, 12}};
+    said s = {0};
+    for (int64_t i = 0; i < 120; i++) {
+        float score[2 * COLUMNS];
+        gw_verdict v;
+        scores(score, i, b, 2);
+        const gw_frame f = {.index = origin + start + i,
+                            .logit = i < 47   ? NAN
+                                     : i < 60 ? 6
+                                              : -4,
+                            .arrival = score,
+                            .arrival_stride = COLUMNS,
+                            .dq = i == 17 ? GW_DQ_ALL & ~(uint64_t)GW_DQ_CBC_CAT2 : GW_DQ_ALL,
+                            .injection = i == 1,
+                            .archived = i == 2};
+        if (gw_candidate_frame(c, &f, &statistic[i], &v))
+            note(&s, &v, i);
+    }
+    assert_int_equal(s.n, 2);
+    assert_int_equal(s.at[0], 48);
+    assert_true(s.v[1].phase == GW_PHASE_FINAL && s.v[1].peak_frame == origin + start + 48);
+    assert_true(s.v[0].gps_ns == s.v[1].gps_ns);
+    s.v[1].gps_ns -= start * 31250000;
+    for (int d = 0; d < GW_CANDIDATE_DETECTORS; d++)
+        s.v[1].arrival_ns[d] -= s.v[1].arrival_ns[d] == GW_NOT_KNOWN_NS ? 0 : start * 31250000;
+    return s.v[1];
+}
+
+/* The whole window of the first peak counts, though what it saw came before the first statistic: marks, and
+ * arrivals in and out of reach (0.78 s), also after a hole. Not what came with the first columns. */
+static void test_start(void **state)
+{
+    (void)state;
+    static const struct {
+        double t;
+        uint32_t warmup;
+        bool known;
+    } given[] = {{1.42, 0, true}, {0.9, 0, true},    {0.7, 0, true},   {0.30, 28, true},
+                 {0.2, 0, true},  {0.20, 28, false}, {0.04, 0, false}, {0.01, 0, false}};
+    for (size_t g = 0; g < sizeof given / sizeof *given; g++) {
+        gw_candidate_conf conf = usual();
+        conf.arrival_samples = HOP / COLUMNS;
+        conf.arrival_warmup = given[g].warmup;
+        conf.arrival_offset_s = -0.015;
+        conf.arrival_sigma_scale = 0.5;
+        conf.arrival_sigma_floor_s = 0.001;
+        gw_candidate *c;
+        assert_int_equal(gw_candidate_new(&c, &conf), GW_OK);
+        for (int64_t start = 0; start < 2000; start += 1000) {
+            double statistic[120];
+            gw_verdict v = run_start(c, start, given[g].t, statistic);
+            for (int i = 0; i < 120; i++)
+                assert_true(isnan(statistic[i]) == (i < 48));
+            assert_true(v.injection && v.archived && v.dq == (GW_DQ_ALL & ~(uint64_t)GW_DQ_CBC_CAT2));
+            assert_true(error_ms(&v, given[g].t) < (given[g].known ? 1 : 40));
+            assert_true(isnan(v.gps_error_s) == !given[g].known);
+            for (int d = 0; d < GW_CANDIDATE_DETECTORS; d++) {
+                assert_true((v.arrival_ns[d] == GW_NOT_KNOWN_NS) == !given[g].known);
+                assert_true(isnan(v.arrival_error_s[d]) == !given[g].known);
+            }
+            if (given[g].known)
+                assert_true(v.gps_error_s < 0.004);
+            assert_int_equal(gw_candidate_gap(c, &v), 0);
+        }
+        gw_candidate_destroy(&c);
+    }
+}
+
 /* ---- quality and injections ---- */
 
-static gw_verdict with_marks(int bad_dq_frame, int injected_frame)
+static gw_verdict with_marks(int bad_dq_frame, int marked_frame)
 {
     const gw_candidate_conf conf = usual();
     gw_candidate *c;
@@ -473,7 +547,8 @@ static gw_verdict with_marks(int bad_dq_frame, int injected_frame)
         const gw_frame f = {.index = origin + i,
                             .logit = i < 200 ? 0 : 8,
                             .dq = i == bad_dq_frame ? GW_DQ_ALL & ~(uint64_t)GW_DQ_CBC_CAT2 : GW_DQ_ALL,
-                            .injection = i == injected_frame};
+                            .injection = i == marked_frame,
+                            .archived = i == marked_frame};
         assert_int_equal(gw_candidate_frame(c, &f, &statistic, &v), i == 200);
     }
     gw_candidate_destroy(&c);
@@ -484,9 +559,9 @@ static void test_quality_and_injection(void **state)
 {
     (void)state;
     gw_verdict v = with_marks(200 - 31, 200 - 47); /* the oldest frames of 1 s and of the window */
-    assert_true(v.injection && v.dq == (GW_DQ_ALL & ~(uint64_t)GW_DQ_CBC_CAT2));
+    assert_true(v.injection && v.archived && v.dq == (GW_DQ_ALL & ~(uint64_t)GW_DQ_CBC_CAT2));
     v = with_marks(200 - 32, 200 - 48);
-    assert_true(!v.injection && v.dq == GW_DQ_ALL);
+    assert_true(!v.injection && !v.archived && v.dq == GW_DQ_ALL);
 }
 
 static void test_bad_configurations(void **state)
@@ -590,6 +665,7 @@ int main(void)
         cmocka_unit_test(test_arrival_unknown),
         cmocka_unit_test(test_arrival_moves),
         cmocka_unit_test(test_scores_without_numbers),
+        cmocka_unit_test(test_start),
         cmocka_unit_test(test_quality_and_injection),
         cmocka_unit_test(test_bad_configurations),
         cmocka_unit_test(test_random),

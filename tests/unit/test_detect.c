@@ -126,6 +126,56 @@ static void test_not_ready(void **state)
     free_run(r);
 }
 
+/* A signal in the first window after the start or a hole, found with the first statistic, is told as it is: when it
+ * came, and with the marks of its samples. Nothing comes over from before the hole. */
+static void test_first_window(void **state)
+{
+    (void)state;
+    const int hops[] = {1, 2, 5, 40};
+    for (size_t h = 0; h < 4; h++)
+        for (int hole = 0; hole <= 200; hole += 200)
+            for (int column = 0; column <= 24; column += 24) {
+                run *r = new_run();
+                r->gap_before[0] = hole;
+                put_signal(r, hole + WINDOW - 1, 6, hole * 4 + column);
+                if (hole) {
+                    r->data[1][(hole - 1) * HOP + COLUMN / 2] = r->data[0][(hole - 1) * HOP + COLUMN / 2] =
+                        50;
+                    r->flags[hole - 1] = GW_FLAG_REPLAY;
+                }
+                r->flags[hole + 3] = GW_FLAG_INJECTION;
+                r->dq[hole + 4] &= ~(uint64_t)GW_DQ_CBC_CAT2;
+                do_run(r, hops[h]);
+                assert_int_equal(r->env.n, 2);
+                const gw_event *e = &r->env.event[1];
+                const double late_s = (double)(e->gps_ns - INT64_C(1126259446000000000)) / 1e9 -
+                                      (hole * 4 + column + 1.5) / 128;
+                assert_true(fabs(late_s + 0.010) < 1e-4);
+                assert_true(e->injection && !e->archived && e->dq == (GW_DQ_ALL & ~(uint64_t)GW_DQ_CBC_CAT2));
+                assert_true(column ? fabs(e->gps_error_s - 0.003) < 1e-4 : isnan(e->gps_error_s));
+                assert_true(!strstr(e->detail, "arrivals") == !column);
+                free_run(r);
+            }
+}
+
+/* Marked as archived where any sample of the peak's window was. */
+static void test_archived(void **state)
+{
+    (void)state;
+    for (int frame = 101 - WINDOW; frame <= 102; frame++) {
+        run *r = new_run();
+        put_signal(r, 100, 6, 100 * 4 + 1); /* the peak stays at 101 */
+        r->flags[frame] = GW_FLAG_REPLAY;
+        do_run(r, 1);
+        assert_int_equal(r->env.n, 2);
+        for (int i = 0; i < 2; i++) {
+            const gw_event *e = &r->env.event[i];
+            assert_true(e->archived == (frame > 101 - WINDOW && frame <= 101) && !e->injection);
+        }
+        free_run(r);
+    }
+}
+
 static void test_gap(void **state)
 {
     (void)state;
@@ -321,7 +371,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_plan),       cmocka_unit_test(test_event),
         cmocka_unit_test(test_statistic),  cmocka_unit_test(test_hop_changes_nothing),
-        cmocka_unit_test(test_not_ready),  cmocka_unit_test(test_gap),
+        cmocka_unit_test(test_not_ready),  cmocka_unit_test(test_first_window),
+        cmocka_unit_test(test_archived),   cmocka_unit_test(test_gap),
         cmocka_unit_test(test_quality),    cmocka_unit_test(test_retraction),
         cmocka_unit_test(test_detail),     cmocka_unit_test(test_searched),
         cmocka_unit_test(test_thresholds),

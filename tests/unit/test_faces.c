@@ -87,6 +87,11 @@ static void words_of_a_face(void **state)
     assert_non_null(strstr(text, "\"superevent_id\":\"MS150914"));
     assert_non_null(strstr(text, "\"significant\":true,\"instruments\":[\"H1\",\"L1\"]"));
     assert_non_null(strstr(text, "\"search\":\"MDC\""));
+    gw_notice moved = a_notice(&e, GW_TENSE_CURRENT); /* whose first word was of the day before */
+    moved.named_ns = e.gps_ns - 86400 * GW_SECOND_NS;
+    assert_true(gw_face_gwalert_json(&moved, text, sizeof text) > 0);
+    assert_non_null(strstr(text, "\"superevent_id\":\"S150913"));
+    assert_non_null(strstr(text, "2015-09-14T09:50:45.440Z"));
     e = an_event(GW_PHASE_RETRACTED);
     assert_true(write_face("gwalert-json", &e, GW_TENSE_TEST, text) > 0);
     assert_non_null(strstr(text, "\"superevent_id\":\"TS150914"));

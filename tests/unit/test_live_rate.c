@@ -256,10 +256,48 @@ static void test_an_alert_counts_its_trials(void **state)
         }
 }
 
+/* A background too short to show one a day of all that search: the loudest event is no less an alert for that, and
+ * it is the card, or the branch, that says so. */
+static void test_a_young_background_hides_no_alert(void **state)
+{
+    (void)state;
+    static const double slid_s[] = {43200, 129600, 864000};
+    for (int k = 0; k < 3; k++)
+        for (int branches = 1; branches <= 2; branches++)
+            for (int by_card = 0; by_card < 2; by_card++) {
+                gw_live_rates l = {.least_s = 1};
+                const gw_merge_conf conf = {.group = "alerts",
+                                            .n_branches = branches,
+                                            .branch = {"search", "other"},
+                                            .refractory_ns = 8000000000,
+                                            .rate = give,
+                                            .user = &l};
+                gw_merge *m;
+                gw_event e, last = {0}, w = word("search", 40, 1400000170);
+                gw_noise_rate r = example();
+                r.slid_s[0] = slid_s[k];
+                const gw_event t = table(&r, "noise");
+                assert_int_equal(gw_merge_new(&m, &conf), GW_OK);
+                assert_int_equal(gw_live_rates_take(&l, &t), GW_OK);
+                w.alert = by_card;
+                assert_int_equal(gw_merge_take(m, &w), GW_OK);
+                for (int b = 0; b < branches; b++)
+                    assert_int_equal(gw_merge_reached(m, conf.branch[b], 1400000190 * GW_SECOND_NS, true),
+                                     GW_OK);
+                gw_merge_end(m);
+                while (gw_merge_next(m, &e) == 1)
+                    last = e;
+                assert_true(last.background_s == slid_s[k]);
+                assert_true(last.alert == (by_card || k > 0));
+                gw_merge_destroy(&m);
+            }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_text_there_and_back),
                                        cmocka_unit_test(test_what_is_no_table),
+                                       cmocka_unit_test(test_a_young_background_hides_no_alert),
                                        cmocka_unit_test(test_rates),
                                        cmocka_unit_test(test_events_get_their_rate),
                                        cmocka_unit_test(test_tables_take_their_turn),

@@ -105,7 +105,7 @@ static void retracts_without_a_run(void **state)
     /* the next run tells it, as what is committed and not known to be published */
     gw_outbox *box = NULL;
     assert_int_equal(gw_journal_open(&j, path), 0);
-    assert_int_equal(gw_outbox_open(&box, path, "notices", false), 0);
+    assert_int_equal(gw_outbox_open(&box, path, "notices", false, GW_OUTBOX_ANY), 0);
     gw_outbox_close(&box);
     commit_at(j, "GA", GW_PHASE_UPDATE, true, 0, ""); /* speaks again: may be retracted again */
     gw_journal_close(&j);
@@ -161,6 +161,8 @@ static void a_run_carries_out(void **state)
     assert_string_equal(h.e.id, "GA");
     assert_string_equal(h.e.detail, "{\"a\":\"it's\",\"reason\":\"a test\"}");
 
+    assert_int_equal(gw_orders_withdrawn(j, "GA"), 1);
+    run_sql("UPDATE orders SET done_ns = 0"); /* the clock was stepped since */
     assert_int_equal(gw_orders_withdrawn(j, "GA"), 1);
     assert_int_equal(gw_orders_withdrawn(j, "GB"), 0);
 
@@ -226,7 +228,7 @@ static void sends_again(void **state)
     assert_int_equal(look(&(gw_order){.refused = true}, &n), GW_EMISSING);
     assert_non_null(strstr(gw_err_detail(), "no broker has ever been served"));
     commit(j, "GOLD", GW_PHASE_FIRST, true); /* before the broker's first day */
-    assert_int_equal(gw_outbox_open(&box, path, "notices", false), 0);
+    assert_int_equal(gw_outbox_open(&box, path, "notices", false, GW_OUTBOX_ANY), 0);
     commit_at(j, "GA", GW_PHASE_FIRST, true, 10, "");
     commit_at(j, "GB", GW_PHASE_FIRST, true, 20, "");
     settle(box, "");
@@ -278,7 +280,7 @@ static void sends_again(void **state)
     assert_int_equal(gw_orders_give(path, &(gw_order){.id = "GB"}, 0, &t), 0);
     assert_true(t.given == 1 && t.done == 1 && !t.by_run);
     assert_int_equal(gw_journal_open(&j, path), 0);
-    assert_int_equal(gw_outbox_open(&box, path, "notices", false), 0);
+    assert_int_equal(gw_outbox_open(&box, path, "notices", false, GW_OUTBOX_ANY), 0);
     assert_int_equal(count(box), 1);
     gw_outbox_close(&box);
     gw_journal_close(&j);
@@ -309,7 +311,7 @@ static void words_stay_in_their_order(void **state)
     heard h = {0};
     int64_t n = 0;
     assert_int_equal(gw_journal_open(&j, path), 0);
-    assert_int_equal(gw_outbox_open(&box, path, "notices", false), 0);
+    assert_int_equal(gw_outbox_open(&box, path, "notices", false, GW_OUTBOX_ANY), 0);
 
     /* the last word is on its way while the others are ordered again: it goes again, behind them */
     commit(j, "GA", GW_PHASE_FIRST, true);
@@ -348,6 +350,15 @@ static void words_stay_in_their_order(void **state)
     /* whole events: those whose latest word is not before */
     assert_int_equal(look(&(gw_order){.since_ns = (AT - 4) * GW_SECOND_NS}, &n), 0);
     assert_int_equal(n, 5);
+
+    /* held back, retracted, and wanted after all: what takes it back goes too */
+    commit(j, "GD", GW_PHASE_FIRST, true);
+    settle(box, "storm");
+    commit(j, "GD", GW_PHASE_RETRACTED, true);
+    assert_string_equal(sent(box), "");
+    assert_int_equal(gw_orders_give(path, &(gw_order){.id = "GD", .refused = true}, 0, &t), 0);
+    assert_int_equal(gw_orders_obey(j, hear, &h), 0);
+    assert_string_equal(sent(box), "first1 retracted1");
     gw_outbox_close(&box);
     gw_journal_close(&j);
 }
@@ -461,7 +472,7 @@ static void measures(void **state)
     gw_outbox *box = NULL;
     gw_journal_stats s;
     assert_int_equal(gw_journal_open(&j, path), 0);
-    assert_int_equal(gw_outbox_open(&box, path, "notices", false), 0);
+    assert_int_equal(gw_outbox_open(&box, path, "notices", false, GW_OUTBOX_ANY), 0);
     commit_at(j, "GA", GW_PHASE_FIRST, true, 10, "");
     commit_at(j, "GA", GW_PHASE_FINAL, true, 9,
               ""); /* the merger was a second earlier than thought at first */

@@ -63,7 +63,7 @@ static void alerts_wait_in_order_one_an_event(void **state)
     gw_outbox_row row[8];
     assert_int_equal(gw_journal_open(&j, path), 0);
     commit(j, "OLD", GW_PHASE_FIRST, true); /* before the broker was known */
-    assert_int_equal(gw_outbox_open(&o, path, "b", false), 0);
+    assert_int_equal(gw_outbox_open(&o, path, "b", false, GW_OUTBOX_ANY), 0);
     assert_string_equal(waiting(o, row), "");
     commit(j, "A", GW_PHASE_FIRST, false); /* a candidate */
     assert_string_equal(waiting(o, row), "");
@@ -79,7 +79,7 @@ static void alerts_wait_in_order_one_an_event(void **state)
     settle(o, &row[1], "too large");
     assert_string_equal(waiting(o, row), "A final 2");
     gw_outbox_close(&o); /* a crash: it waits still */
-    assert_int_equal(gw_outbox_open(&o, path, "b", false), 0);
+    assert_int_equal(gw_outbox_open(&o, path, "b", false, GW_OUTBOX_ANY), 0);
     assert_string_equal(waiting(o, row), "A final 2");
     settle(o, &row[0], "");
     assert_string_equal(waiting(o, row), "");
@@ -100,8 +100,8 @@ static void brokers_do_not_know_of_each_other(void **state)
     gw_outbox_row row[8];
     assert_int_equal(gw_journal_open(&j, path), 0);
     assert_int_equal(gw_journal_set_origin(j, "sim"), 0);
-    assert_int_equal(gw_outbox_open(&a, path, "a", false), 0);
-    assert_int_equal(gw_outbox_open(&b, path, "b", true), 0); /* candidates too */
+    assert_int_equal(gw_outbox_open(&a, path, "a", false, GW_OUTBOX_ANY), 0);
+    assert_int_equal(gw_outbox_open(&b, path, "b", true, GW_OUTBOX_ANY), 0); /* candidates too */
     commit(j, "A", GW_PHASE_FIRST, false);
     commit(j, "A", GW_PHASE_UPDATE, true);
     assert_string_equal(waiting(b, row), "A first 1");
@@ -114,8 +114,13 @@ static void brokers_do_not_know_of_each_other(void **state)
     gw_journal_close(&j);
 }
 
-/* What version 3 brought, taken away. */
+/* What versions 4 and 3 brought, taken away. */
+#define NOT_4                                                                                                \
+    "ALTER TABLE orders DROP COLUMN run;"                                                                    \
+    "DROP VIEW latest; ALTER TABLE events DROP COLUMN archived; CREATE VIEW latest AS SELECT * FROM"         \
+    " events AS e WHERE number = (SELECT max(number) FROM events AS o WHERE o.id = e.id);"
 #define OLDER                                                                                                \
+    NOT_4                                                                                                    \
     "DROP VIEW latest; ALTER TABLE events DROP COLUMN gps_error_s; CREATE VIEW latest AS SELECT * FROM"      \
     " events AS e WHERE number = (SELECT max(number) FROM events AS o WHERE o.id = e.id);"                   \
     "DROP TABLE orders; DROP INDEX broker_ack_again;"                                                        \
@@ -142,14 +147,130 @@ static void a_journal_of_version_1_goes_on(void **state)
     assert_int_equal(gw_journal_each(j, &(gw_journal_query){0}, count_rows, &(int){0}), 1);
     gw_journal_close(&j);
     assert_int_equal(gw_journal_open(&j, path), 0);
-    assert_int_equal(gw_outbox_open(&o, path, "b", false), 0);
+    assert_int_equal(gw_outbox_open(&o, path, "b", false, GW_OUTBOX_ANY), 0);
     assert_string_equal(waiting(o, row), "");
     commit(j, "A", GW_PHASE_FIRST, true);
     assert_string_equal(waiting(o, row), "A first 1");
     assert_string_equal(row[0].origin, "live");
+    settle(o, &row[0], "");
+    run_sql("UPDATE brokers SET since = 0"); /* what was there may have been of any data */
+    gw_outbox_close(&o);
+    assert_int_equal(gw_outbox_open(&o, path, "b", false, GW_OUTBOX_SKY), 0);
+    assert_string_equal(waiting(o, row), "");
+    gw_outbox_close(&o);
+    assert_int_equal(gw_outbox_open(&o, path, "b", false, GW_OUTBOX_ANY), 0);
+    assert_string_equal(waiting(o, row), "OLD first 1");
+    assert_string_equal(row[0].origin, "unknown");
     gw_outbox_close(&o);
     gw_journal_close(&j);
     assert_int_equal(gw_journal_open(&j, path), 0); /* and once only */
+    gw_journal_close(&j);
+}
+
+static void a_journal_of_version_3_goes_on(void **state)
+{
+    (void)state;
+    gw_journal *j;
+    gw_outbox *o;
+    gw_outbox_row row[8];
+    assert_int_equal(gw_journal_open(&j, path), 0);
+    commit(j, "A", GW_PHASE_FIRST, true);
+    gw_journal_close(&j);
+    run_sql(NOT_4 "UPDATE schema SET version = 3");
+    assert_int_equal(gw_journal_open_read(&j, path), 0); /* reading changes nothing */
+    gw_journal_close(&j);
+    assert_int_equal(gw_journal_open(&j, path), 0);
+    assert_int_equal(gw_outbox_open(&o, path, "b", false, GW_OUTBOX_SKY), 0);
+    commit(j, "A", GW_PHASE_FINAL, true);
+    assert_string_equal(waiting(o, row), "A final 2");
+    gw_outbox_close(&o);
+    gw_journal_close(&j);
+}
+
+/* A journal in which a replay, a live run and marked data have left their words. */
+static void only_the_sky_reaches_far(void **state)
+{
+    (void)state;
+    gw_journal *j;
+    gw_outbox *sky, *run, *any;
+    gw_outbox_row row[8];
+    int serial = 0;
+    bool published = false;
+    assert_int_equal(gw_journal_open(&j, path), 0);
+    assert_int_equal(gw_journal_set_origin(j, "replay"), 0);
+    assert_int_equal(gw_outbox_open(&sky, path, "b", false, GW_OUTBOX_SKY), 0);
+    commit(j, "A", GW_PHASE_FIRST, true);
+    gw_outbox_close(&sky);
+    gw_journal_close(&j);
+
+    assert_int_equal(gw_journal_open(&j, path), 0);
+    gw_event marked = a_word("B", GW_PHASE_FIRST, true);
+    marked.archived = true;
+    assert_int_equal(gw_journal_put(j, &marked, &serial, &published), 0);
+    commit(j, "C", GW_PHASE_FIRST, true);
+    assert_int_equal(gw_outbox_open(&sky, path, "b", false, GW_OUTBOX_SKY), 0);
+    assert_int_equal(gw_outbox_open(&run, path, "b", false, GW_OUTBOX_SKY_RUN), 0);
+    assert_int_equal(gw_outbox_open(&any, path, "b", false, GW_OUTBOX_ANY), 0);
+    assert_string_equal(waiting(sky, row), "C first 1");
+    assert_string_equal(waiting(run, row), "B first 1, C first 1");
+    assert_true(row[0].event.archived && !row[1].event.archived);
+    assert_string_equal(waiting(any, row), "A first 1, B first 1, C first 1");
+    marked = a_word("A", GW_PHASE_FIRST, true); /* this run says it too */
+    assert_int_equal(gw_journal_put(j, &marked, &serial, &published), 0);
+    gw_outbox_close(&run);
+    assert_int_equal(gw_outbox_open(&run, path, "b", false, GW_OUTBOX_SKY_RUN), 0);
+    assert_string_equal(waiting(run, row), "A first 1, B first 1, C first 1");
+    assert_string_equal(waiting(sky, row), "C first 1");
+    gw_outbox_close(&sky);
+    gw_outbox_close(&run);
+    gw_outbox_close(&any);
+    gw_journal_close(&j);
+}
+
+static void what_a_broker_never_had_is_not_retracted_there(void **state)
+{
+    (void)state;
+    gw_journal *j;
+    gw_outbox *o;
+    gw_outbox_row row[8];
+    assert_int_equal(gw_journal_open(&j, path), 0);
+    commit(j, "OLD", GW_PHASE_FIRST, true);
+    assert_int_equal(gw_outbox_open(&o, path, "b", false, GW_OUTBOX_ANY), 0);
+    commit(j, "OLD", GW_PHASE_RETRACTED, true);
+    commit(j, "NEW", GW_PHASE_FIRST, true);
+    commit(j, "NEW", GW_PHASE_RETRACTED, true);
+    assert_string_equal(waiting(o, row), "NEW first 1");
+    settle(o, &row[0], "");
+    assert_string_equal(waiting(o, row), "NEW retracted 2");
+    gw_outbox_close(&o);
+    gw_journal_close(&j);
+}
+
+static void the_name_is_of_the_first_word(void **state)
+{
+    (void)state;
+    gw_journal *j;
+    gw_outbox *o;
+    gw_outbox_row row[8];
+    int serial = 0, records = 0;
+    bool published = false;
+    int64_t named_ns = 7;
+    assert_int_equal(gw_journal_open(&j, path), 0);
+    assert_int_equal(gw_outbox_open(&o, path, "b", false, GW_OUTBOX_ANY), 0);
+    commit(j, "A", GW_PHASE_FIRST, true);
+    gw_event later = a_word("A", GW_PHASE_UPDATE, true);
+    const int64_t at_ns = later.gps_ns;
+    later.gps_ns += 5 * GW_SECOND_NS;
+    assert_int_equal(gw_journal_put(j, &later, &serial, &published), 0);
+    assert_string_equal(waiting(o, row), "A first 1");
+    settle(o, &row[0], "");
+    assert_string_equal(waiting(o, row), "A update 2");
+    assert_true(row[0].named_ns == at_ns && row[0].event.gps_ns != at_ns);
+    assert_int_equal(gw_outbox_records(o, "B", &records, &named_ns), 0);
+    assert_true(records == 0 && named_ns == 7);
+    assert_int_equal(gw_outbox_records(o, "A", &records, &named_ns), 0);
+    assert_true(records == 2 && named_ns == at_ns);
+    gw_outbox_close(&o);
     gw_journal_close(&j);
 }
 
@@ -160,7 +281,7 @@ static void a_journal_of_version_2_goes_on(void **state)
     gw_outbox *o;
     gw_outbox_row row[8];
     assert_int_equal(gw_journal_open(&j, path), 0);
-    assert_int_equal(gw_outbox_open(&o, path, "b", false), 0);
+    assert_int_equal(gw_outbox_open(&o, path, "b", false, GW_OUTBOX_ANY), 0);
     commit(j, "A", GW_PHASE_FIRST, true);
     commit(j, "A", GW_PHASE_FINAL, true);
     assert_string_equal(waiting(o, row), "A first 1");
@@ -169,7 +290,7 @@ static void a_journal_of_version_2_goes_on(void **state)
     gw_journal_close(&j);
     run_sql(OLDER "UPDATE schema SET version = 2");
     assert_int_equal(gw_journal_open(&j, path), 0);
-    assert_int_equal(gw_outbox_open(&o, path, "b", false), 0);
+    assert_int_equal(gw_outbox_open(&o, path, "b", false, GW_OUTBOX_ANY), 0);
     assert_string_equal(waiting(o, row), "A final 2");
     settle(o, &row[0], "");
     run_sql("UPDATE broker_ack SET again = 1 WHERE phase = 'first'"); /* by order: once more, and no more */
@@ -189,7 +310,7 @@ static void what_was_kept_from_a_broker_is_not_retracted_there(void **state)
     int serial;
     bool published;
     assert_int_equal(gw_journal_open(&j, path), 0);
-    assert_int_equal(gw_outbox_open(&o, path, "b", false), 0);
+    assert_int_equal(gw_outbox_open(&o, path, "b", false, GW_OUTBOX_ANY), 0);
     const gw_event e = a_word("A", GW_PHASE_FIRST, true);
     const gw_journal_ack kept = {.broker = "b", .refused = "storm"}, had = {.broker = "b", .acked_ns = 5};
     assert_int_equal(gw_journal_put_settled(j, &e, &kept, 1, &serial, &published), 0);
@@ -223,15 +344,19 @@ static void what_is_not_of_now_says_so(void **state)
         const char *topic, *production, *test, *origin;
         bool injection;
         const char *tense; /* "" = of now, without the header _test */
+        bool archived;
     } cases[] = {
-        {"gcn.notices.x", "true", "false", "live", false, ""},
-        {"gcn.notices.x", "true", "true", "live", false, "test"},
-        {"gcn.notices.x", "true", "false", "live", true, "injection"},
-        {"gcn.notices.x", "true", "false", "replay", false, "archival"},
-        {"gcn.notices.x", "true", "false", "sim", false, "test"},
-        {"gcn.notices.x", "true", "false", "sim", true, "injection"},
-        {"my.test", "false", "true", "live", false, "test"},
-        {"my.test", "false", "true", "replay", false, "archival"},
+        {"gcn.notices.x", "true", "false", "live", false, "archival", true},
+        {"gcn.notices.x", "true", "false", "live", true, "injection", true},
+        {"gcn.notices.x", "true", "false", "unknown", false, "archival", false},
+        {"gcn.notices.x", "true", "false", "live", false, "", false},
+        {"gcn.notices.x", "true", "true", "live", false, "test", false},
+        {"gcn.notices.x", "true", "false", "live", true, "injection", false},
+        {"gcn.notices.x", "true", "false", "replay", false, "archival", false},
+        {"gcn.notices.x", "true", "false", "sim", false, "test", false},
+        {"gcn.notices.x", "true", "false", "sim", true, "injection", false},
+        {"my.test", "false", "true", "live", false, "test", false},
+        {"my.test", "false", "true", "replay", false, "archival", false},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char yaml[256], text[GW_FACE_BYTES], again[GW_FACE_BYTES], want[40];
@@ -242,6 +367,7 @@ static void what_is_not_of_now_says_so(void **state)
         gw_outbox_row row = {
             .event = a_word("G0000000000000001", GW_PHASE_FIRST, true), .serial = 1, .record = 1};
         row.event.injection = cases[i].injection;
+        row.event.archived = cases[i].archived;
         row.committed_ns = 1500000000 * GW_SECOND_NS;
         snprintf(row.origin, sizeof row.origin, "%s", cases[i].origin);
         snprintf(yaml, sizeof yaml,
@@ -258,6 +384,11 @@ static void what_is_not_of_now_says_so(void **state)
         assert_int_equal(gw_broker_message(&b, &row, again, same, &m), 1); /* sent again: the same */
         assert_memory_equal(id, same, 16);
         assert_string_equal(text, again);
+        snprintf(row.origin, sizeof row.origin, "%s", strcmp(row.origin, "sim") == 0 ? "replay" : "sim");
+        assert_int_equal(gw_broker_message(&b, &row, again, same, &m),
+                         1); /* of another tense it is another */
+        assert_true(memcmp(id, same, 16) != 0 || cases[i].injection || strcmp(cases[i].tense, "test") == 0);
+        snprintf(row.origin, sizeof row.origin, "%s", cases[i].origin);
         row.event.phase = GW_PHASE_UPDATE;
         assert_int_equal(gw_broker_message(&b, &row, again, same, &m), 1);
         assert_memory_not_equal(id, same, 16);
@@ -308,6 +439,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(brokers_do_not_know_of_each_other, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(a_journal_of_version_1_goes_on, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(a_journal_of_version_2_goes_on, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(a_journal_of_version_3_goes_on, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(only_the_sky_reaches_far, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(what_a_broker_never_had_is_not_retracted_there, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(the_name_is_of_the_first_word, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(what_was_kept_from_a_broker_is_not_retracted_there, make_dir,
                                         remove_dir),
         cmocka_unit_test(what_is_not_of_now_says_so),
