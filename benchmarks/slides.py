@@ -31,7 +31,7 @@ START, WARM_S, STEP_S = 1400000000, 80, 3  # the PSD remembers 64 s
 
 arguments = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
 arguments.add_argument("--slides", type=int, default=2000)
-arguments.add_argument("--stages", type=int, default=10, help="that share them")
+arguments.add_argument("--stages", type=int, default=10, choices=range(1, 17), metavar="N", help="that share them, 16 at most")
 arguments.add_argument("--seconds", type=int, default=240, help="that are measured, of each run")
 arguments.add_argument("--rounds", type=int, default=3)
 arguments.add_argument("--save", action="store_true")
