@@ -3,17 +3,21 @@
 `background` beside it, in turns. Latency of the first publication after the merger (journal) with and without and its
 spread from run to run; processor time of each; slides that a core runs, and what sharing the features gains.
 
-    python3 benchmarks/slides.py [--slides 2000] [--stages 10] [--seconds 240] [--rounds 3] [--save]
+    python3 benchmarks/slides.py [--slides 2000] [--stages 10] [--seconds 240] [--rounds 3] [--anywhere] [--save]
+
+The search has one core, slides and what feeds them the other (`cores`, `bulk_cores`; docs/tuning.md); with --anywhere all
+threads may run on both.
 
 Slides of one stage have offsets of up to 3/2 s a slide, so 2,000 of them are at work when 50 minutes are in the ring.
 So that rounds can take turns, they are 10 stages of 200 here, each with a ring, features and a thread of its own, at
 work after 5 minutes: no cheaper than one. --stages 1 is as in life, and a round an hour.
 
 Data that carry injections are no background, so it is fed by a second simulation of the same noise without any, which
-runs beside the search alone too. --save writes benchmarks/results/slides-DATE.json."""
+runs beside the search alone too. --save writes benchmarks/results/slides-DATE.json, with --anywhere slides-anywhere-DATE.json."""
 
 import argparse
 import datetime
+import itertools
 import json
 import os
 import pathlib
@@ -34,10 +38,13 @@ arguments.add_argument("--slides", type=int, default=2000)
 arguments.add_argument("--stages", type=int, default=10, choices=range(1, 17), metavar="N", help="that share them, 16 at most")
 arguments.add_argument("--seconds", type=int, default=240, help="that are measured, of each run")
 arguments.add_argument("--rounds", type=int, default=3)
+arguments.add_argument("--anywhere", action="store_true", help="no thread has a core of its own")
 arguments.add_argument("--save", action="store_true")
 options = arguments.parse_args()
 each = options.slides // options.stages
 fill_s = WARM_S + STEP_S * ((each + 1) // 2) + 10
+CORES = sorted(os.sched_getaffinity(0))[:2]
+SEARCH, REST = ("", "") if options.anywhere else (f", cores: {CORES[0]}", f", cores: {CORES[-1]}")
 
 
 def graph(work, beside):
@@ -47,21 +54,22 @@ def graph(work, beside):
     sky = (f"kind: sim, seed: 31, start: {at}, duration: {before + options.seconds}s, block: 1/16s, pace: 1, "
            f"glitches: {{rate: 1/30Hz, snr: [4, 80]}}")
     text = f"""sources:
-  sky: {{{sky}, rate: 16384Hz,
+  sky: {{{sky}, rate: 16384Hz{SEARCH},
     population: {{spacing: 5s, jitter: 500ms, mass: [10, 60], network_snr: [10, 20], min_ratio: 0.3, first: {before + 2}s}}}}
-  still: {{{sky}, rate: 2048Hz}}
+  still: {{{sky}, rate: 2048Hz{REST}}}
 stages:
-  down: {{kind: resample, from: sky, rate: 2048Hz}}
-  white: {{kind: whiten, from: down}}
-  search: {{kind: detect, from: white, model: "{MODEL}", refractory: 3s}}
-  quiet: {{kind: whiten, from: still}}
+  down: {{kind: resample, from: sky, rate: 2048Hz{SEARCH}}}
+  white: {{kind: whiten, from: down{SEARCH}}}
+  search: {{kind: detect, from: white, model: "{MODEL}", refractory: 3s{SEARCH}}}
+  quiet: {{kind: whiten, from: still{REST}}}
 """
     names = [f"noise{k}" for k in range(options.stages)] if beside else []
     for name in names:
-        text += f'  {name}: {{kind: background, from: quiet, model: "{MODEL}", slides: {each}, step: {STEP_S}s}}\n'
+        text += f'  {name}: {{kind: background, from: quiet, model: "{MODEL}", slides: {each}, step: {STEP_S}s{REST}}}\n'
     text += f"""sinks:
-  alerts: {{kind: alerts, from: [search, sky], journal: "{work}/j.sqlite", print: none}}
-  end: {{kind: null, from: [{", ".join(names) if beside else "quiet"}]}}
+  alerts: {{kind: alerts, from: [search, sky], journal: "{work}/j.sqlite", print: none{SEARCH}}}
+  end: {{kind: null, from: [{", ".join(names) if beside else "quiet"}]{REST}}}
+{"" if options.anywhere else f"run: {{bulk_cores: {CORES[-1]}}}"}
 """
     path = f"{work}/g.yaml"
     pathlib.Path(path).write_text(text)
@@ -104,6 +112,20 @@ def latencies(journal, since_ns):
     return out, len(truths)
 
 
+def ages(first, last):
+    """Of all blocks that the search got in between: from the end of a block's time to its being taken up, by the
+    counters' classes."""
+    count = {}
+    for document, sign in ((first, -1), (last, 1)):
+        for link in document["links"]:
+            if link["to"] == "search":
+                for ns, n in zip(link["age"]["from_ns"], link["age"]["count"]):
+                    count[ns] = count.get(ns, 0) + sign * n
+    spread = [ns for ns in sorted(count) for _ in range(count[ns])]
+    return {"blocks": len(spread), **{f"p{q}_ms": round(spread[len(spread) * q // 100] / 1e6, 2) for q in (50, 90, 99)},
+            "max_ms": round(spread[-1] / 1e6, 2)}
+
+
 def measure(beside):
     with folder() as work:
         path, before = graph(work, beside)
@@ -124,7 +146,7 @@ def measure(beside):
         span_s = (last["monotonic_ns"] - first["monotonic_ns"]) / 1e9
         behind, ahead = ((b - a) / span_s for a, b in zip(of_first[:2], of_last[:2]))
         fed = [x for x in last["links"] if x["to"].startswith("noise") and x["received"]]
-        return {"found": found, "injected": injected, "background_cores": behind, "search_cores": ahead, "odd": of_last[2],
+        return {"found": found, "injected": injected, "ages": ages(first, last), "background_cores": behind, "search_cores": ahead, "odd": of_last[2],
                 "dropped": sum(end["dropped"] for x in fed for end in (x["sent"], x["received"]) if end),
                 "oldest_s": max([x["age"]["max_ns"] / 1e9 for x in fed], default=0.0)}
 
@@ -151,6 +173,7 @@ for n in range(options.rounds):
         runs[beside].append(r)
         q = quantiles(r["found"]) if r["found"] else None
         print(f"round {n + 1}, {'beside ' + str(options.slides) + ' slides' if beside else 'alone'}: {q}, {r['injected']} injected, "
+              f"blocks reach the search after {r['ages']}, "
               f"{r['search_cores']:.3f} cores + {r['background_cores']:.3f} that give way", flush=True)
     costs["slide"].append(bench("--pairs", "--stream", "--hop", "128", "--batch", "32"))  # 128 columns: a second
     costs["stream"].append(bench("--stream", "--hop", "2048"))
@@ -160,14 +183,23 @@ alone, beside = ([quantiles(r["found"]) for r in runs[b]] for b in (False, True)
 medians = [q["median_s"] for q in alone]
 spread_s = max(medians) - min(medians)
 differ_s = statistics.median(q["median_s"] for q in beside) - statistics.median(medians)
-pairs = [b["found"][t] - a["found"][t] for a, b in zip(runs[False], runs[True])
-         for t in a["found"].keys() & b["found"].keys()]
+
+
+def differences(two_runs):
+    """Of the same mergers, and their median, 10 % and 90 %."""
+    x = sorted(b["found"][t] - a["found"][t] for a, b in two_runs for t in a["found"].keys() & b["found"].keys())
+    return x and {"mergers": len(x), **{name: round(x[int(q * len(x))], 5) for name, q in (("median_s", .5), ("p10_s", .1), ("p90_s", .9))}}
+
+
+pairs = differences(zip(runs[False], runs[True]))
+rounds_alone = differences(itertools.permutations(runs[False], 2))
 given = statistics.median(r["background_cores"] for r in runs[True])
 cost = {k: statistics.median(v) for k, v in costs.items()}
 gain = {"against_a_stream_of_the_whole_network": round(cost["stream"] / cost["slide"], 2),
         "against_32_windows_a_second": round(cost["window"] / cost["slide"], 1)}
 print(f"alone: medians {medians} s, spread {1e3 * spread_s:.1f} ms; beside: {[q['median_s'] for q in beside]}: {1e3 * differ_s:+.1f} ms; "
-      f"the same merger: {1e3 * statistics.median(pairs):+.1f} ms in the median of {len(pairs)}")
+      f"the same merger: {1e3 * pairs['median_s']:+.2f} ms, 10-90 % {1e3 * pairs['p10_s']:+.2f} to {1e3 * pairs['p90_s']:+.2f}" +
+      (f"; in two rounds alone: {1e3 * rounds_alone['p10_s']:+.2f} to {1e3 * rounds_alone['p90_s']:+.2f}" if rounds_alone else ""))
 print(f"{options.slides} slides take {given:.3f} cores: {options.slides / given:.0f} slides a core (`model bench`: {1 / cost['slide']:.0f}); "
       f"features shared: {gain['against_a_stream_of_the_whole_network']} times cheaper than a stream of the whole network each, "
       f"{gain['against_32_windows_a_second']} times than its windows")
@@ -179,10 +211,12 @@ unchanged = options.rounds > 1 and abs(differ_s) <= spread_s
 print(f"latency unchanged within the spread from run to run: {'yes' if unchanged else 'no' if options.rounds > 1 else 'one round cannot tell'}")
 if options.save:
     both = {"alone": runs[False], "beside": runs[True]}
-    save(f"slides-{datetime.date.today().isoformat()}", slides=options.slides, stages=options.stages,
+    save(f"slides-{'anywhere-' if options.anywhere else ''}{datetime.date.today().isoformat()}",
+         cores={} if options.anywhere else {"search": CORES[0], "slides": CORES[-1]}, slides=options.slides, stages=options.stages,
          seconds=options.seconds, rounds=options.rounds, load_before=load, latency={"alone": alone, "beside": beside},
          spread_of_medians_alone_s=round(spread_s, 4), median_beside_less_alone_s=round(differ_s, 4),
-         same_merger_median_difference_s=round(statistics.median(pairs), 4), unchanged_within_spread=unchanged,
+         same_merger_beside_less_alone=pairs, same_merger_alone_less_alone=rounds_alone, unchanged_within_spread=unchanged,
+         blocks_reach_the_search={k: [r["ages"] for r in v] for k, v in both.items()},
          search_cores={k: [round(r["search_cores"], 4) for r in v] for k, v in both.items()},
          background_cores=[round(r["background_cores"], 4) for r in runs[True]],
          slides_per_core=round(options.slides / given), slides_per_core_in_bench=round(1 / cost["slide"]),

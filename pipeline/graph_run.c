@@ -89,6 +89,7 @@ int gw_graph_start(gw_graph *g)
     GW_TRY(open_guard(g));
     GW_TRY(gw_parallel_start(g->run.threads));
     g->parallel = true;
+    gw_run_place_bulk(&g->run);
     /* Sinks first, so that nothing is sent before its receiver's thread exists. */
     int started = 0;
     for (int i = g->n_nodes - 1; i >= 0; i--) {

@@ -259,6 +259,17 @@ int gw_parallel_start(int threads)
     return err;
 }
 
+int gw_parallel_place(gw_class priority, const cpu_set_t *cores)
+{
+    int err = 0;
+    pthread_mutex_lock(&pool.life);
+    const team *t = &pool.team[priority];
+    for (int i = 0; i < t->workers && !err; i++)
+        err = pthread_setaffinity_np(t->thread[i], sizeof *cores, cores);
+    pthread_mutex_unlock(&pool.life);
+    return err ? gw_fail(GW_ESYSTEM, "%s", strerror(err)) : GW_OK;
+}
+
 void gw_parallel_stop(void)
 {
     pthread_mutex_lock(&pool.life);

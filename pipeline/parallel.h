@@ -9,6 +9,7 @@
 
 #include "pipeline/error.h"
 
+#include <sched.h>
 #include <stddef.h>
 
 typedef enum gw_class { GW_SEARCH, GW_BULK } gw_class;
@@ -19,7 +20,10 @@ typedef enum gw_class { GW_SEARCH, GW_BULK } gw_class;
 int gw_parallel_start(int threads);
 int gw_parallel_planned(int threads); /* what _threads() will be after _start(threads) */
 void gw_parallel_stop(void);          /* no call may be under way */
-int gw_parallel_threads(void);        /* 1 where no pool runs: the caller alone */
+/* From now on that class's workers run on these cores alone; callers stay where they are. GW_ESYSTEM where the
+ * system does not let them. */
+int gw_parallel_place(gw_class priority, const cpu_set_t *cores);
+int gw_parallel_threads(void); /* 1 where no pool runs: the caller alone */
 /* Inside a piece: which of the threads that work for one caller this is, 0 (the caller itself) to
  * gw_parallel_threads() - 1; for memory that each thread has of its own. */
 int gw_parallel_worker(void);

@@ -3,6 +3,7 @@
  * search, and a line that says what to permit. */
 #include "pipeline/placement.h"
 #include "pipeline/log.h"
+#include "pipeline/parallel.h"
 
 #include <errno.h>
 #include <linux/capability.h>
@@ -140,6 +141,7 @@ int gw_run_conf_read(gw_conf *root, gw_run_conf *r)
     GW_TRY(gw_conf_get_bool(run, "lock_memory", &r->lock_memory));
     GW_TRY(gw_conf_get_bool(run, "device", &r->device));
     GW_TRY(read_cores(run, "io_cores", &r->io_cores));
+    GW_TRY(read_cores(run, "bulk_cores", &r->bulk_cores));
     return gw_conf_done(run, "run");
 }
 
@@ -173,6 +175,7 @@ void gw_placement_fit(gw_placement *p, const char *name)
 void gw_run_conf_fit(gw_run_conf *r)
 {
     fit_cores("io_cores", "run", &r->io_cores);
+    fit_cores("bulk_cores", "run", &r->bulk_cores);
 }
 
 /* -- a thread ---------------------------------------------------------------------------------------- */
@@ -282,6 +285,14 @@ void gw_run_lock_memory(const gw_run_conf *r)
             "lock_memory not permitted (needs CAP_IPC_LOCK or an unlimited RLIMIT_MEMLOCK); goes on without");
     else if (mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) != 0)
         gw_log(GW_LOG_WARN, NULL, "lock_memory: %s; goes on without", strerror(errno));
+}
+
+void gw_run_place_bulk(const gw_run_conf *r)
+{
+    char wanted[256];
+    if (CPU_COUNT(&r->bulk_cores) && gw_parallel_place(GW_BULK, &r->bulk_cores) < 0)
+        gw_log(GW_LOG_WARN, NULL, "bulk_cores %s: %s; goes on with any",
+               gw_cores_text(&r->bulk_cores, wanted, sizeof wanted), gw_err_detail());
 }
 
 void gw_run_start_io(const gw_run_conf *r, void *zmq)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  * Where threads run and memory lies: cores, NUMA node, SCHED_FIFO, locked memory, as the graph's YAML asks.
  *
- *   run: {threads: 4, lock_memory: true, io_cores: [1], device: false}        top level
+ *   run: {threads: 4, lock_memory: true, io_cores: [1], bulk_cores: [1], device: false}   top level
  *   cores: [2, 3]   numa: 0   priority: 50                     any part
  *
  * graph.c reads it, the runner applies it. What this machine has not or does not permit is said in one line
@@ -26,8 +26,9 @@ typedef struct gw_placement {
 typedef struct gw_run_conf {
     int threads; /* of gw_parallel; 0 = one a core */
     bool lock_memory;
-    bool device;        /* a GPU may be used where there is one; true unless the file says false */
-    cpu_set_t io_cores; /* of ZeroMQ's I/O threads; empty: any */
+    bool device;          /* a GPU may be used where there is one; true unless the file says false */
+    cpu_set_t io_cores;   /* of ZeroMQ's I/O threads; empty: any */
+    cpu_set_t bulk_cores; /* of gw_parallel's workers for bulk; empty: any */
 } gw_run_conf;
 
 /* The keys cores, numa and priority of a part. GW_ECONFIG for what no machine has (a negative core, core
@@ -50,6 +51,8 @@ void gw_run_lock_memory(const gw_run_conf *r);
 /* Starts the context's I/O threads on their cores; they inherit nothing from whichever thread opens the first
  * socket. After ZMQ_IO_THREADS has been set, before any socket. */
 void gw_run_start_io(const gw_run_conf *r, void *zmq);
+/* Puts gw_parallel's workers for bulk on their cores. After gw_parallel_start. */
+void gw_run_place_bulk(const gw_run_conf *r);
 
 /* "0-3,8" as the kernel writes lists; false when it is none. Cores beyond CPU_SETSIZE are left out. */
 bool gw_cores_parse(const char *text, cpu_set_t *cores);

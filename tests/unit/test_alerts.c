@@ -336,6 +336,70 @@ static void what_a_crash_left_is_published_again(void **state)
     assert_int_equal(sum.recovered, 1);
 }
 
+/* A replay that fell over left a word behind; the journal's next run is live. */
+static void what_a_replay_left_is_not_told_by_a_live_run(void **state)
+{
+    (void)state;
+    gw_journal *j = NULL;
+    gw_event e = an_event(GW_PHASE_FIRST, "Gaa");
+    int serial;
+    bool published;
+    assert_int_equal(gw_journal_open(&j, journal), 0);
+    assert_int_equal(gw_journal_set_origin(j, "replay"), 0);
+    assert_int_equal(gw_journal_put(j, &e, &serial, &published), 0);
+    gw_journal_close(&j);
+
+    sink s;
+    char topic[32], json[GW_JOURNAL_JSON_BYTES];
+    assert_int_equal(sink_open(&s, ""), 0); /* live */
+    void *sub = subscribe(endpoint);
+    usleep(200000);
+    tell(&s, "Gbb");
+    assert_true(hear(sub, topic, json));
+    assert_non_null(strstr(json, "Gbb"));
+    assert_null(strstr(json, "recovered"));
+    for (int i = 0; i < 4; i++)
+        assert_null(strstr(printed(i), "Gaa"));
+    sink_close(&s);
+    unsubscribe(sub);
+    gw_journal_summary sum;
+    assert_int_equal(summarise(&sum), 0);
+    assert_int_equal(sum.recovered, 0);
+}
+
+static void replayed_data_stay_on_this_host_unless_let_out(void **state)
+{
+    (void)state;
+    static const struct {
+        gw_origin origin;
+        const char *publish;
+        bool let_out;
+        int err;
+        const char *says;
+    } cases[] = {
+        {GW_ARCHIVED, "tcp://0.0.0.0:5556\nbeyond_host: true", false, GW_ECONFIG, "a recording"},
+        {GW_SIMULATED, "tcp://0.0.0.0:5556\nbeyond_host: true", false, GW_ECONFIG, "simulated"},
+        {GW_SIMULATED, "tcp://0.0.0.0:5556\nbeyond_host: true", true, 0, ""},
+        {GW_LIVE, "tcp://0.0.0.0:5556\nbeyond_host: true", false, 0, ""},
+        {GW_SIMULATED, "tcp://127.0.0.1:5556\nbeyond_host: true", false, 0, ""},
+        {GW_ARCHIVED, "ipc:///tmp/gw\nbeyond_host: true", false, 0, ""},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        sink s;
+        char yaml[128];
+        snprintf(yaml, sizeof yaml, "publish: %s\n", cases[i].publish);
+        assert_int_equal(sink_configure(&s, yaml), 0);
+        gw_plan p = {
+            .name = "alerts", .has_events_in = true, .origin = cases[i].origin, .publish = cases[i].let_out};
+        gw_err_clear();
+        const int err = kind->plan(s.self, &p);
+        if (err != cases[i].err || !strstr(gw_err_detail(), cases[i].says) ||
+            (err && !strstr(gw_err_detail(), "gwstream run --publish")))
+            fail_msg("case %zu: got %s '%s'", i, gw_err_name(err), gw_err_detail());
+        sink_close(&s);
+    }
+}
+
 static void taken_ports_and_paths_are_said(void **state)
 {
     (void)state;
@@ -436,6 +500,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(another_event_under_the_same_id_is_published, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(the_progress_line_makes_room_on_a_terminal, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(what_a_crash_left_is_published_again, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(what_a_replay_left_is_not_told_by_a_live_run, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(replayed_data_stay_on_this_host_unless_let_out, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(taken_ports_and_paths_are_said, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(lines_that_cannot_be_printed_are_not_lost, make_dir, remove_dir),
         cmocka_unit_test(bad_configuration_is_refused),

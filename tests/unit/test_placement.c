@@ -2,6 +2,7 @@
  * Placement: what the YAML may say, what the kernel then says of the thread, and that nothing fails where it
  * is not permitted. Lists of cores are compared with what /sys and sched_getaffinity tell. */
 #include "pipeline/log.h"
+#include "pipeline/parallel.h"
 #include "pipeline/placement.h"
 
 #include <pthread.h>
@@ -96,12 +97,18 @@ static void test_run(void **state)
     assert_int_equal(read_run("{sources: 1}", &r), GW_OK);
     assert_int_equal(r.threads, 0);
     assert_false(r.lock_memory);
-    assert_int_equal(read_run("{run: {threads: 4, lock_memory: true, io_cores: [0]}}", &r), GW_OK);
+    assert_int_equal(
+        read_run("{run: {threads: 4, lock_memory: true, io_cores: [0], bulk_cores: [1, 2]}}", &r), GW_OK);
     assert_int_equal(r.threads, 4);
     assert_true(r.lock_memory);
     assert_int_equal(CPU_COUNT(&r.io_cores), 1);
-    const char *const bad[] = {"{run: 4}", "{run: {threads: 0}}", "{run: {thread: 4}}",
-                               "{run: {io_cores: [-2]}}", "{run: {lock_memory: yes}}"};
+    assert_true(CPU_COUNT(&r.bulk_cores) == 2 && CPU_ISSET(2, &r.bulk_cores));
+    const char *const bad[] = {"{run: 4}",
+                               "{run: {threads: 0}}",
+                               "{run: {thread: 4}}",
+                               "{run: {io_cores: [-2]}}",
+                               "{run: {bulk_cores: []}}",
+                               "{run: {lock_memory: yes}}"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         assert_int_equal(read_run(bad[i], &r), GW_ECONFIG);
 }
@@ -219,13 +226,43 @@ static void test_io(void **state)
     zmq_ctx_term(zmq);
 }
 
+static int where(void *arg, size_t i)
+{
+    (void)i;
+    cpu_set_t *cores = arg;
+    usleep(200); /* so that the worker gets some */
+    return sched_getaffinity(0, sizeof *cores, &cores[gw_parallel_worker()]) ? GW_ESYSTEM : GW_OK;
+}
+
+static void test_bulk(void **state)
+{
+    (void)state;
+    cpu_set_t all, at[2];
+    assert_int_equal(sched_getaffinity(0, sizeof all, &all), 0);
+    size_t last = CPU_SETSIZE - 1;
+    while (!CPU_ISSET(last, &all))
+        last--;
+    gw_run_conf r = {.threads = 2};
+    CPU_SET(last, &r.bulk_cores);
+    assert_int_equal(gw_parallel_start(r.threads), GW_OK);
+    gw_run_place_bulk(&r);
+    for (gw_class c = GW_SEARCH; c <= GW_BULK; c++) {
+        memset(at, 0, sizeof at);
+        for (int k = 0; k < 200 && !CPU_COUNT(&at[1]); k++)
+            assert_int_equal(gw_parallel(c, 20, where, at), GW_OK);
+        assert_true(CPU_EQUAL(&at[0], &all)); /* the caller */
+        assert_true(CPU_EQUAL(&at[1], c == GW_BULK ? &r.bulk_cores : &all));
+    }
+    gw_parallel_stop();
+}
+
 int main(void)
 {
     gw_log_set_level(GW_LOG_ERROR);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_lists),       cmocka_unit_test(test_keys),     cmocka_unit_test(test_run),
         cmocka_unit_test(test_apply),       cmocka_unit_test(test_priority), cmocka_unit_test(test_move_pool),
-        cmocka_unit_test(test_lock_memory), cmocka_unit_test(test_io),
+        cmocka_unit_test(test_lock_memory), cmocka_unit_test(test_io),       cmocka_unit_test(test_bulk),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
