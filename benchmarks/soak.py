@@ -62,13 +62,18 @@ def quantile_ms(later, earlier, q):
     return 0.0
 
 
+def under_way(document):
+    """Data flow, and not their last half second: at the end links and threads go."""
+    return document["begun"] and document["data_ns"] - document["first_ns"] < (seconds - 0.5) * 1e9
+
+
 load = calm() if not options.test else None
 seen = []  # (seconds since the start, {node: document})
 begin = time.monotonic()
 with Pair(options.graph, CHANNELS=options.channels, DURATION=f"{seconds}s") as pair:
     while len(pair.running()) == len(pair.process) and time.monotonic() < begin + seconds + 60:
         documents = {n: status(p) for n, p in pair.process.items()}
-        if all(d and d["begun"] for d in documents.values()):
+        if all(d and under_way(d) for d in documents.values()):
             seen.append((time.monotonic() - begin, documents))
         time.sleep(1)
     well = pair.wait(30)
