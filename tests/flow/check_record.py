@@ -142,8 +142,10 @@ sinks: {{tape: {{kind: record, from: sky, path: "{work}/live.hdf5", every: 1000s
                         good = bool(np.isfinite(f["sky.aux/samples"][:, :n]).all())
                         complete = f["gwstream"].attrs["complete"]
                         break
-            except OSError:  # in the middle of a flush a plain reader may see half of it
+            except (OSError, KeyError):
                 good = False
+                if mode:
+                    raise  # in the middle of a flush only a plain reader may see half of it
             time.sleep(0.05)
         seen.append(n)
         check(good and complete == 0, f"readable while it is written ({'swmr' if mode else 'plain'}): {n} samples so far")

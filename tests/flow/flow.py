@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the end-to-end tests share: run the program, read its events, count checks."""
 
+import atexit
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -35,6 +37,15 @@ def skip(text):
 def folder():
     """A temporary folder that goes away with the test."""
     return tempfile.TemporaryDirectory(prefix="gwstream-")
+
+
+@atexit.register
+def end_children():
+    """A child that outlives a test that stopped at an exception holds its output open: the exception would be told
+    as a timeout, minutes later."""
+    for task in pathlib.Path("/proc/self/task").glob("*/children"):
+        for pid in task.read_text().split():
+            os.kill(int(pid), signal.SIGKILL)
 
 
 def run(*args, timeout=55, cwd=None):
