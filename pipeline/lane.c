@@ -78,7 +78,7 @@ static void set_options(gw_lane *l, const gw_link_conf *c)
     set_int(l->socket, ZMQ_SNDHWM, 2 * c->credit + 64);
     set_int(l->socket, ZMQ_RCVHWM, 2 * c->credit + 64);
     set_int(l->socket, ZMQ_RECONNECT_IVL, 50);
-    set_int(l->socket, ZMQ_RECONNECT_IVL_MAX, 500);
+    set_int(l->socket, ZMQ_RECONNECT_IVL_MAX, 100); /* however long a peer was away, it is found at once */
     if (l->router)
         set_int(l->socket, ZMQ_ROUTER_MANDATORY, 1);
     const size_t slab = gw_spec_slab_bytes(c->spec);
