@@ -9,7 +9,6 @@ import json
 import os
 import pathlib
 import signal
-import socket
 import struct
 import subprocess
 import sys
@@ -18,13 +17,11 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "flow"))
-from flow import MODEL, PROGRAM, check, finish, folder, lines, run, skip  # noqa: E402,F401
+from flow import MODEL, PROGRAM, check, finish, folder, free_port, lines, run, skip  # noqa: E402,F401
 
 DRIVER = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else "link_driver"
 GAP = 1
 _number = itertools.count()
-_port = 10000 + os.getpid() * 128 % 22000  # tests run side by side; beyond 32767 the kernel picks its own
-_port_lock = threading.Lock()
 _alive = []
 
 
@@ -138,24 +135,6 @@ class Proxy(Said):
         self.p.stdin.close()
         self.result()
         return done
-
-
-def free_port(count=1):
-    """`count` free ports in a row, never given out twice."""
-    global _port
-    with _port_lock:
-        while True:
-            socks, base = [socket.socket() for _ in range(count)], _port
-            _port += count
-            try:
-                for k, s in enumerate(socks):
-                    s.bind(("127.0.0.1", base + k))
-                return base
-            except OSError:
-                continue
-            finally:
-                for s in socks:
-                    s.close()
 
 
 def address(transport, work=None, count=1):

@@ -220,7 +220,7 @@ def main():
 
     # beside a run: what it still says of a withdrawn event is not told
     beside = work + "/beside.sqlite"
-    search = subprocess.Popen([driver, beside, "none", "none", "1", "1100000"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    search = subprocess.Popen([driver, beside, "none", "none", "1", "2000000"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     for _ in range(100):
         if alerts("list", "--json", "--journal", beside)[1]:
             break

@@ -10,6 +10,7 @@ usage: check_kafka.py MOCK_BROKER
 """
 
 import io
+import itertools
 import json
 import os
 import shutil
@@ -110,10 +111,11 @@ def check_clients(address, n):
     except ImportError:
         print("skipped: python3-kafka is not installed")
         return
-    c = kafka.KafkaConsumer("test.plain", bootstrap_servers=address, auto_offset_reset="earliest", consumer_timeout_ms=2000,
+    c = kafka.KafkaConsumer("test.plain", bootstrap_servers=address, auto_offset_reset="earliest", consumer_timeout_ms=20000,
                             api_version=(2, 0, 0))
-    got = [(m.key.decode(), json.loads(m.value)["id"], dict(m.headers)["_format"]) for m in c]
-    check(len(got) == n and all(k == i and f == b"json" for k, i, f in got), f"python3-kafka reads {len(got)} messages")
+    got = [(m.key.decode(), json.loads(m.value)["id"], dict(m.headers)["_format"]) for m in itertools.islice(c, n)]
+    more = c.poll(500)
+    check(len(got) == n and not more and all(k == i and f == b"json" for k, i, f in got), f"python3-kafka reads {len(got)} messages")
     c.close()
 
 

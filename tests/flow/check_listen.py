@@ -182,7 +182,7 @@ def hear_a_search(work, broker):
     finally:
         readers.end()
         search.kill()
-    wait_for(lambda: all(len(x) >= len(want) for x in ears.lines()), 3)
+    wait_for(lambda: all(len(x) >= len(want) for x in ears.lines()), 20)
     ears.end()
     c, py = ears.lines()
     check([tuple(x.split()[:3]) for x in c] == [(i, p, str(s)) for i, p, s in want] and c[-1].split()[1] == "retracted",
@@ -207,7 +207,7 @@ def hear_a_script(work):
                          (2, {"noise_rate_hz": None, "serial": 9, "injection": True})):
         e = {**event, **more}
         socket.send_multipart([f"event.{e['phase']}".encode(), json.dumps(e, separators=(",", ":")).encode(), str(number).encode()])
-    wait_for(lambda: all(len(x) >= 9 for x in ears.lines()), 5)
+    wait_for(lambda: all(len(x) >= 9 for x in ears.lines()), 20)
     ears.end()
     socket.close(0)
     c, py = ears.lines()

@@ -68,7 +68,8 @@ def run(name, text):
 
 
 def events(name):
-    return flow.lines((work / f"{name}.jsonl").read_text())
+    text = (work / f"{name}.jsonl").read_text()
+    return flow.lines(text[:text.rfind("\n") + 1])  # it may still be written
 
 
 def simulate():
@@ -186,7 +187,7 @@ def give(feed, strain, k):
 
 def run_live(strain):
     """Fills `live`: clients ended well, exit status, events when V1 came back."""
-    p, feeds = start_live("live", strain)
+    p, feeds = start_live("live", strain, ", patience: 1s")
     begin, when_back = time.monotonic(), None
     for k in range(int((END - FROM) * RATE) // BLOCK):
         at = FROM + k * BLOCK / RATE
@@ -212,7 +213,7 @@ def check_live(truth, ids):
         print((work / "live.log").read_text())
         return
     said = (work / "live.log").read_text()
-    check("V1 is more than 500 ms late" in said and "V1 is back" in said, "live: it says that V1 is late and back")
+    check("V1 is more than 1000 ms late" in said and "V1 is back" in said, "live: it says that V1 is late and back")
     finals = check_events("live", events("live"), truth)
     check([e["id"] for e in finals] == ids, "live: the same events as in the recording, by their ids")
     check(any(e["id"] == ids[1] for e in live["when_back"]), "live: the pair that is left told its event while V1 was away")

@@ -5,12 +5,11 @@ shm, ipc, tcp and tcp with keys, in any order of starting; what cannot work is r
 Exit 0 / 1 / 77 (no h5py)."""
 import os
 import pathlib
-import socket
 import subprocess
 import time
 
 import flow
-from flow import check
+from flow import check, free_port
 
 try:
     import h5py
@@ -42,21 +41,6 @@ sinks:
 """
 WORK = flow.folder()
 ONLY_KEPT = {".sqlite", ".jsonl", ".hdf5", ".yaml", ".key", ".key_secret", ".sqlite-wal", ".sqlite-shm", ".sqlite-lock"}
-
-
-def ports(n=8):
-    """The first of n tcp ports that are free now."""
-    while True:
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            first = s.getsockname()[1]
-        try:
-            for port in range(first, first + n):
-                with socket.socket() as s:
-                    s.bind(("127.0.0.1", port))
-            return first
-        except OSError:
-            pass
 
 
 def write(name, nodes=None, link="", lanes="", seconds=40, pace=0, gps=1400000028.3, block="1/16s", file=None):
@@ -104,11 +88,13 @@ def left():
     return sorted(f for f in os.listdir("/dev/shm") if "gw" in f) if os.path.isdir("/dev/shm") else []
 
 
-def both(name, path, base, delay=0.0, first="front"):
-    """Runs the two nodes, the second one `delay` seconds later."""
+def both(name, path, base, delay=0, first="front"):
+    """Runs the two nodes, the second one `delay` seconds after the first one is there."""
     before = left()
     a = start(path, first)
-    time.sleep(delay)
+    if delay:
+        flow.wait_until(lambda: flow.state_of(a.pid), f"node {first}")
+        time.sleep(delay)
     b = start(path, "back" if first == "front" else "front")
     ends = end(a), end(b)
     check(all(e == (0, "") for e in ends), f"{name}: both end with status 0 and no complaint {ends if any(e[0] or e[1] for e in ends) else ''}")
@@ -122,7 +108,7 @@ def transports():
     base = results("one")
     check(len([e for e in base[0] if e["phase"] == "final"]) == 1 and len(base[1]) == 7,
           f"one process: one event, seven channels recorded")
-    front = f"ports: {ports()}"
+    front = f"ports: {free_port(8)}"
     status, _, err = flow.run("run", "--quiet", write("joined", (front, ""), "tcp"), cwd=WORK.name)
     check(status == 0 and same("joined", base), f"a file with nodes in one process: the same {err}")
     for link, lanes in (("", ""), ("ipc", ""), ("ipc", "3"), ("tcp", "2")):
@@ -130,19 +116,21 @@ def transports():
         both(name, write(name, (front, ""), link, lanes), base)
     for key in ("front", "back"):
         flow.run("keygen", key, cwd=WORK.name)
-    both("keys", write("keys", (f"ports: {ports()}, key: front", "key: back"), "tcp"), base)
+    both("keys", write("keys", (f"ports: {free_port(8)}, key: front", "key: back"), "tcp"), base)
     both("front 3 s late", write("late_front", ("", "")), base, 3, "back")
-    both("back 3 s late", write("late_back", (f"ports: {ports()}", ""), "tcp"), base, 3)
+    both("back 3 s late", write("late_back", (f"ports: {free_port(8)}", ""), "tcp"), base, 3)
 
 
 def no_key():
     """Somebody with a key that the file does not name gets nothing."""
-    port = ports()
+    port = free_port(8)
     flow.run("keygen", "thief", cwd=WORK.name)
     path = write("guarded", (f"ports: {port}, key: front", "key: back"), "tcp")
     wrong = write("thief", (f"ports: {port}, key: front", "key: thief"), "tcp", file="thief")
-    a, b = start(path, "front"), start(wrong, "back")
-    time.sleep(2)
+    a, b, said = start(path, "front"), start(wrong, "back"), ""
+    while "refused a client" not in said and (line := a.stderr.readline()):
+        said += line
+    time.sleep(0.5)
     running = a.poll() is None and b.poll() is None
     b.kill()
     b.communicate()
@@ -150,8 +138,8 @@ def no_key():
     check(running and (not events.exists() or not events.read_text()), "an unknown key gets nothing")
     b = start(path, "back")
     ends = end(a), end(b)
-    check(ends[0][0] == 0 and "refused a client" in ends[0][1] and ends[1] == (0, ""),
-          f"and the one that is named is served after it {ends}")
+    check(ends[0][0] == 0 and "refused a client" in said and ends[1] == (0, ""),
+          f"and the one that is named is served after it {ends} {said}")
 
 
 def paced(process):
@@ -178,7 +166,7 @@ def restarted(again, duration):
     path = pathlib.Path(WORK.name) / "restart.yaml"
     path.write_text(RESTARTED % (1400000000, 60))
     b, a = start(path, "back"), start(path, "front")
-    time.sleep(1.5)
+    flow.wait_until(lambda: flow.received(b.pid, "keep") >= 16, "a second of data")
     a.kill()
     a.communicate()
     path.write_text(RESTARTED % (again, duration))
@@ -190,15 +178,15 @@ def restarted(again, duration):
 
 def restarts():
     path = pathlib.Path(WORK.name) / "restart.yaml"
-    path.write_text((RESTARTED % (1400000000, 16)).replace("pace: 4", "pace: 0"))
+    path.write_text((RESTARTED % (1400000000, 24)).replace("pace: 4", "pace: 0"))
     flow.run("run", "--quiet", path, cwd=WORK.name)
     with h5py.File(f"{WORK.name}/restart.hdf5") as f:
         whole = f["H1:STRAIN"][:]
-    again, _ = restarted(1400000000, 8)
-    check(np.array_equal(again, whole[:8 * 4096]), f"what comes a second time is dropped: {len(again) / 4096} s as in one run")
-    again, rows = restarted(1400000012, 4)
+    again, _ = restarted(1400000000, 16)
+    check(np.array_equal(again, whole[:16 * 4096]), f"what comes a second time is dropped: {len(again) / 4096} s as in one run")
+    again, rows = restarted(1400000020, 4)
     gap = np.isnan(again)
-    check(len(again) == 16 * 4096 and np.array_equal(again[~gap], whole[~gap]) and 0 < gap.sum() < 12 * 4096 and
+    check(len(again) == 24 * 4096 and np.array_equal(again[~gap], whole[~gap]) and 0 < gap.sum() < 20 * 4096 and
           np.all(np.diff(np.flatnonzero(gap)) == 1), f"what died with it is one hole of {gap.sum() / 4096} s")
     if rows is not None:
         check(sorted(set(rows["gap_reason"].tolist())) == [0, 1], "and the recording says: absent")
@@ -225,9 +213,9 @@ def refused():
 def versions():
     """The two ends read different versions of the file."""
     for link in ("shm", "tcp"):
-        nodes = (f"ports: {ports()}", "")
+        nodes = (f"ports: {free_port(8)}", "")
         a = start(write("version", nodes, link), "front")
-        time.sleep(0.5)
+        flow.wait_until(lambda: flow.state_of(a.pid), "the front, which has read its file")
         b = start(write("version", nodes, link, block="1/8s"), "back")
         (sa, ea), (sb, eb) = end(a, 15), end(b, 15)
         check(sa == 2 and sb == 2 and "expects" in ea and "expects" in eb and
