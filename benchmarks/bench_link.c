@@ -285,7 +285,7 @@ static int run_ping(work *w, bool sends)
     if (!socket || failed)
         return gw_fail(GW_ESYSTEM, "%s: %s", t->address, zmq_strerror(zmq_errno()));
     char message[PING_BYTES] = {0};
-    const uint64_t n = warm_blocks(t) + (uint64_t)(t->seconds * t->rate_hz);
+    const uint64_t n = warm_blocks(t) + 1 + (uint64_t)(t->seconds * t->rate_hz);
     if (sends) {
         int64_t due_ns = 0;
         (void)zmq_recv(socket, message, sizeof message, 0); /* the other is there */

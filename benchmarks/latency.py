@@ -68,8 +68,8 @@ class Ear(threading.Thread):
             self.poller.register(s, zmq.POLLIN)
 
     def run(self):
-        while not self.stop:
-            for s, _ in self.poller.poll(100):
+        while (ready := self.poller.poll(100)) or not self.stop:
+            for s, _ in ready:
                 now = time.time()
                 e = json.loads(s.recv_multipart()[1])
                 self.heard[self.of[s], e["id"], e["phase"], e["serial"]] = now

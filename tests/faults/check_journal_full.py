@@ -121,15 +121,18 @@ def small_disk():
             os.remove(f"{disk}/{name}")
         os.remove(f"{work}/log")
 
-        p = start(work, disk, b.address, MERGERS, 1000)
+        p = start(work, disk, b.address, MERGERS, 3000)
         wait_for(lambda: os.path.exists(f"{work}/lines") and len(lines(work)) > 20, 10)
+        p.send_signal(signal.SIGSTOP)
         try:
             with open(f"{disk}/stone", "wb", buffering=0) as f:
                 while True:
                     f.write(bytes(4096))
         except OSError:
             pass
+        time.sleep(0.1)  # what it has said is read
         first = len(lines(work))
+        p.send_signal(signal.SIGCONT)
         check(wait_for(lambda: "goes on in the" in said(work), 10), "a full disk: it is said, and the journal goes on: "
               + next((x[25:] for x in said(work).splitlines() if "goes on in" in x), "not"))
         wait_for(lambda: any(e.get("_journaled") is False for e in lines(work)), 20)
@@ -150,10 +153,11 @@ def limit():
         def prepare():
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
-        p = start(work, work, b.address, 60, 5000, prepare)
+        p = start(work, work, b.address, 60, 10000, prepare)
         wait_for(lambda: os.path.exists(f"{work}/lines") and len(lines(work)) > 20, 10)
         resource.prlimit(p.pid, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
-        time.sleep(0.6)
+        wait_for(lambda: any(e.get("_journaled") is False for e in lines(work)), 20)
+        time.sleep(0.3)
         resource.prlimit(p.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         check(ended(p, 30) == 0, "a limit: the run ends well")
         complete(work, work, b.address, 60, "a limit")

@@ -10,7 +10,7 @@ import random
 import sys
 import time
 
-from faults import End, Proxy, address, check, covers, finish, folder, nothing_left_behind, sound, text_of, tiles, trace
+from faults import End, Proxy, address, check, covers, finish, folder, nothing_left_behind, sound, text_of, tiles, trace, wait_until
 
 BLOCKS, SPEED, SHARE = 1200, 400, 0.04
 # what, whether messages that came must have been refused, sent again, come twice
@@ -57,8 +57,10 @@ def other_version(sender_listens, path, seed):
     sender, receiver, proxy = open_link("tcp", path, seed, sender_listens)
     for to in ("up", "down"):
         proxy.do(to, "version", 1)
-    time.sleep(0.5) # what was on its way before that
-    before = len(trace(path))
+    wait_until(lambda: "version 2" in sender.err + receiver.err, "a word on the other version")
+    before = -1
+    while before != (before := len(trace(path))):  # what was on its way before that
+        time.sleep(0.5)
     time.sleep(2)
     took = len(trace(path)) - before
     said = [line for end in (sender, receiver) for line in end.err.splitlines() if "version 2" in line]

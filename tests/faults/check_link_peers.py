@@ -18,7 +18,7 @@ except ImportError:
     print("skipped: python3-zmq is not installed")
     sys.exit(77)
 
-from faults import End, address, check, covers, finish, folder, nothing_left_behind, sound, text_of, tiles, trace
+from faults import End, address, check, covers, finish, folder, nothing_left_behind, resumed_s, sound, text_of, tiles, trace, wait_until
 from proxy import BLOCK_MAGIC, CREDIT, HELLO, control, seal
 
 SPEED, SPEC, EOS, BYE, GONE = 400, 2, 5, 6, 7
@@ -96,8 +96,7 @@ def garbage(transport, sender_listens, path, seed):
     rng, where = random.Random(seed), address(transport)
     sender = open_sender(where, transport, seed, 4 * SPEED, sender_listens)
     receiver = open_receiver(where, transport, seed, path, not sender_listens)
-    (sender if sender_listens else receiver).wait_for("what", "open")
-    time.sleep(0.3)
+    resumed_s(path, 0)  # before that, who speaks as a receiver would be one
     context, sockets, took = zmq.Context(), [], 0
     kept = speak_raw(where, transport, rng)
     for kind in (zmq.DEALER, zmq.DEALER, zmq.REQ, zmq.ROUTER, zmq.PUSH, zmq.PUB, zmq.SUB, zmq.PAIR):
@@ -131,8 +130,7 @@ def second_receiver(transport, path, seed):
     where = address(transport)
     sender = open_sender(where, transport, seed, 3 * SPEED)
     receiver = open_receiver(where, transport, seed, path)
-    receiver.wait_for("what", "open")
-    time.sleep(0.3)
+    resumed_s(path, 0)
     second = open_receiver(where, transport, seed, path + "-second", patience=2)
     good, text = ends_well(sender, receiver, path)
     status, last = second.result()
@@ -144,8 +142,7 @@ def second_sender(path, seed):
     where = address("tcp")
     receiver = open_receiver(where, "tcp", seed, path, True)
     sender = open_sender(where, "tcp", seed, 3 * SPEED, False)
-    sender.wait_for("what", "open")
-    time.sleep(0.3)
+    resumed_s(path, 0)
     second = open_sender(where, "tcp", seed + 1, 3 * SPEED, False)
     good, text = ends_well(sender, receiver, path)
     second.kill()
@@ -180,7 +177,8 @@ def no_credit(transport, drop, path, seed):
             head = miser.recv_multipart()[0]
             answers += 1
             took += struct.unpack_from("<I", head)[0] == BLOCK_MAGIC
-    sender.wait_for("what", "progress")
+    sender.wait_for("what", "open")
+    wait_until(lambda: sender.said[-1]["counts"]["dropped"] > 300 if drop else sender.said[-1]["blocks"] >= 8, "a progress with the miser")
     before = sender.said[-1]
     miser.send_multipart(control(GONE, 77))
     miser.close(200)

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "flow"))
-from flow import MODEL, PROGRAM, check, finish, folder, run  # noqa: E402
+from flow import MODEL, PROGRAM, catches_sigint, check, finish, folder, received, run, wait_until  # noqa: E402
 
 GRAPH = """
 sources:
@@ -45,6 +45,15 @@ def start(work, name, pace, limit=None):
                             preexec_fn=prepare)
 
 
+def last_final(path):
+    """GPS ns of the last event that the journal has to its end."""
+    try:
+        return sqlite3.connect(f"file:{path}?mode=ro", uri=True).execute(
+            "select max(gps_ns) from events where phase = 'final'").fetchone()[0] or 0
+    except sqlite3.OperationalError:
+        return 0
+
+
 def whole(path):
     """Seconds of finite whitened strain of both detectors, which end together."""
     with h5py.File(path) as f:
@@ -53,10 +62,9 @@ def whole(path):
 
 
 with folder() as work:
-    for name, pace, number, wait in (("interrupt", 20, signal.SIGINT, 1.5), ("terminate", 0, signal.SIGTERM, 1.0),
-                                     ("early", 1, signal.SIGINT, 0.2)):
+    for name, pace, number in (("interrupt", 20, signal.SIGINT), ("terminate", 0, signal.SIGTERM), ("early", 1, signal.SIGINT)):
         p = start(work, name, pace)
-        time.sleep(wait)
+        wait_until(lambda: catches_sigint(p) if name == "early" else last_final(f"{work}/{name}.sqlite"), f"{name}: begun")
         p.send_signal(number)
         began = time.monotonic()
         _, err = p.communicate(timeout=20)
@@ -74,14 +82,7 @@ with folder() as work:
     # No file may grow beyond 9 MiB (the journal sets 8 aside): the recording runs out of room after some 80 s, the
     # search goes on without it.
     p = start(work, "full", 40, limit=9 << 20)
-    last, until = 0, time.monotonic() + 20
-    while last < 1400000106e9 and time.monotonic() < until:
-        time.sleep(0.2)
-        try:
-            last = sqlite3.connect(f"file:{work}/full.sqlite?mode=ro", uri=True).execute(
-                "select max(gps_ns) from events where phase = 'final'").fetchone()[0] or 0
-        except sqlite3.OperationalError:
-            pass
+    wait_until(lambda: last_final(f"{work}/full.sqlite") >= 1400000106e9, "full disk: events after it")
     p.send_signal(signal.SIGINT)
     try:
         _, err = p.communicate(timeout=30)
@@ -94,12 +95,12 @@ with folder() as work:
     check("HDF5-DIAG" not in err and "goes on without it" in err, "full disk: said when it happened, in one line")
     db = sqlite3.connect(f"{work}/full.sqlite")
     check(db.execute("pragma integrity_check").fetchone()[0] == "ok", "full disk: the journal is whole")
-    last = db.execute("select max(gps_ns) from events where phase = 'final'").fetchone()[0] or 0
+    last = last_final(f"{work}/full.sqlite")
     check(last > 1400000105e9, f"full disk: events after it are journalled (last at GPS {last / 1e9:.1f})")
 
     # Asked twice, it leaves at once.
     p = start(work, "twice", 1)
-    time.sleep(0.5)
+    wait_until(lambda: catches_sigint(p), "twice: begun")
     p.send_signal(signal.SIGINT)
     p.send_signal(signal.SIGINT)
     p.communicate(timeout=20)
@@ -112,7 +113,7 @@ sinks: {end: {kind: "null", node: back, from: sky, on_full: wait}}
 """)
     both = {node: subprocess.Popen([PROGRAM, "run", "--node", node, f"{work}/two.yaml"], stderr=subprocess.PIPE, text=True)
             for node in ("front", "back")}
-    time.sleep(2)
+    wait_until(lambda: received(both["back"].pid, "end"), "two processes: data")
     for node in ("back", "front"):
         both[node].send_signal(signal.SIGINT)
         try:

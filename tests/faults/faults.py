@@ -17,7 +17,7 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "flow"))
-from flow import MODEL, PROGRAM, check, finish, folder, free_port, lines, run, skip  # noqa: E402,F401
+from flow import MODEL, PROGRAM, check, finish, folder, free_port, lines, run, skip, state_of, wait_until  # noqa: E402,F401
 
 DRIVER = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else "link_driver"
 GAP = 1
@@ -171,7 +171,7 @@ def covers(records, end, first=0):
     return missing + max(0, end - at)
 
 
-def resumed_s(path, after_ns, first=0, patience_s=5):
+def resumed_s(path, after_ns, first=0, patience_s=20):
     """Seconds from this instant to the next block worked off, at sample `first` or later; waits for it, and says 99 when it
     does not come."""
     until = time.monotonic() + patience_s

@@ -78,6 +78,11 @@ def state_of(pid):
     return json.loads(out) if code == 0 else {}
 
 
+def catches_sigint(p):
+    """Whether this run (a Popen) has come so far that a signal ends it well."""
+    return int(pathlib.Path(f"/proc/{p.pid}/status").read_text().split("SigBlk:")[1].split()[0], 16) & 2 != 0
+
+
 def received(pid, node):
     """How many blocks a node of a run has received."""
     return sum(link["received"]["blocks"] for link in state_of(pid).get("links", []) if link["to"] == node and link["received"])
