@@ -13,6 +13,7 @@
 
 #define BEAT_NS    INT64_C(250000000)
 #define SILENT_NS  (1 * GW_SECOND_NS)  /* a peer that said nothing for so long may be replaced */
+#define AWAY_NS    INT64_C(500000000)  /* one whose connection is gone: lane.c tries again every 150 ms */
 #define GIVE_UP_NS (10 * GW_SECOND_NS) /* after EOS */
 enum {
     LINGER_MS = 200,
@@ -301,7 +302,7 @@ static bool peer_lives(const gw_sender *s, lane_state *l)
     if (!l->peer)
         return false;
     if (!gw_lane_has_peer(l->lane))
-        return s->c.transport == GW_TCP && gw_monotonic_ns() - l->heard_ns < SILENT_NS;
+        return s->c.transport == GW_TCP && gw_monotonic_ns() - l->heard_ns < AWAY_NS;
     gw_control c = control_of(s, GW_BEAT, l->cursor);
     c.epoch = l->epoch;
     return gw_monotonic_ns() - l->heard_ns < SILENT_NS && gw_lane_say(l->lane, &c, NULL) != GW_EPEER;
@@ -343,7 +344,7 @@ static int hear_hello(gw_sender *s, lane_state *l, const gw_heard *m)
 {
     const gw_control *c = &m->control;
     const bool fresh = c->session != l->peer;
-    if (fresh && serves_another(s, c->session)) {
+    if (fresh && m->stranger && serves_another(s, c->session)) { /* this end's own connection has one peer */
         answer_gone(s, l, GW_GONE_BUSY, "another receiver is being served");
         return GW_OK;
     }
