@@ -186,35 +186,48 @@ def give(feed, strain, k):
 
 
 def run_live(strain):
-    """Fills `live`: clients ended well, exit status, events when V1 came back."""
-    p, feeds = start_live("live", strain, ", patience: 1s")
+    """Fills `live`: clients ended well, exit status, events when V1 came back; once more if this process was held up so
+    long that all three of its clients were late."""
+    for name in ("live", "live2"):
+        live.clear()
+        if feed_live(name, strain) < 0.4:
+            break
+        print("held up: " + name, flush=True)
+
+
+def feed_live(name, strain):
+    """Seconds for which none of the clients was looked after, at most."""
+    p, feeds = start_live(name, strain)
     begin, when_back = time.monotonic(), None
+    looked, held_up = begin, 0
     for k in range(int((END - FROM) * RATE) // BLOCK):
         at = FROM + k * BLOCK / RATE
         while time.monotonic() < begin + (k + 1) * BLOCK / RATE:
             for f in feeds.values():
                 f.pump(0.005)
+            held_up, looked = max(held_up, time.monotonic() - looked), time.monotonic()
         if p.poll() is not None:
             live["status"] = p.returncode
-            return
+            return 0
         for d, f in feeds.items():
             if d == "V1" and LOST[0] <= at < LOST[1]:
                 continue
             if d == "V1" and at == LOST[1]:
-                when_back = events("live")
+                when_back = events(name)
             give(f, strain[d], k)
-    live.update(ended=all([f.end(10) for f in feeds.values()]), status=p.wait(20), when_back=when_back or [])
+    live.update(name=name, ended=all([f.end(10) for f in feeds.values()]), status=p.wait(20), when_back=when_back or [])
+    return held_up
 
 
 def check_live(truth, ids):
     check(live.get("ended"), "live: the clients end well")
     check(live.get("status") == 0, "live: exit 0")
     if not live.get("ended"):
-        print((work / "live.log").read_text())
+        print((work / f"{live.get('name', 'live')}.log").read_text())
         return
-    said = (work / "live.log").read_text()
-    check("V1 is more than 1000 ms late" in said and "V1 is back" in said, "live: it says that V1 is late and back")
-    finals = check_events("live", events("live"), truth)
+    said = (work / f"{live['name']}.log").read_text()
+    check("V1 is more than 500 ms late" in said and "V1 is back" in said, "live: it says that V1 is late and back")
+    finals = check_events("live", events(live["name"]), truth)
     check([e["id"] for e in finals] == ids, "live: the same events as in the recording, by their ids")
     check(any(e["id"] == ids[1] for e in live["when_back"]), "live: the pair that is left told its event while V1 was away")
 
@@ -261,6 +274,6 @@ check_truth(truth)
 write_recording(strain)
 ids = check_replay(truth)
 check_early_end(strain, ids)
-thread.join(50)
+thread.join(58)
 check_live(truth, ids)
 flow.finish()
