@@ -406,28 +406,49 @@ def keys(work):
 
 
 def patience(work):
-    """Two detectors in real time, of which one stops for two seconds."""
-    g = Graph(work, "late", f"H1: {{channels: 1, rate: {RATE}Hz, samples: float64, unit: strain}}, "
+    """Two detectors in real time, of which one stops for a second; once more if this process was held up so long that both
+    of its clients were late."""
+    for name in ("late", "late again", "late at last"):
+        g, feeds, x, held_up = feed_two(work, name)
+        if held_up < 0.15:
+            break
+        print(f"held up for {held_up:.2f} s: {name}", flush=True)
+        g.process.kill()
+        g.process.wait()
+        for f in feeds:
+            f.socket.close(0)
+    judge_two(g, feeds, x)
+
+
+def feed_two(work, name):
+    """(graph, clients, samples, seconds for which no client was looked after, at most)"""
+    g = Graph(work, name, f"H1: {{channels: 1, rate: {RATE}Hz, samples: float64, unit: strain}}, "
                             f"L1: {{channels: 1, rate: {RATE}Hz, samples: float64, unit: strain}}",
-              options="patience: 1s")
-    x = numbers("float64", (2, 64 * BLOCK))
+              options="patience: 200ms")
+    x = numbers("float64", (2, 48 * BLOCK))
     feeds = [client.Feed(g.address(i), spec_of(unit="strain", detector=d)) for i, d in enumerate(("H1", "L1"))]
-    began = time.monotonic()
-    for i in range(64):  # four seconds, of which L1 has the first and the last
+    began = looked = time.monotonic()
+    held_up = 0
+    for i in range(48):  # three seconds, of which L1 has the first and the last
         while time.monotonic() < began + (i + 1) * BLOCK / RATE:
             for f in feeds:
                 f.pump(0.005)
+            held_up, looked = max(held_up, time.monotonic() - looked), time.monotonic()
         for k, f in enumerate(feeds):
-            if k == 0 or not 16 <= i < 48:
+            if k == 0 or not 16 <= i < 32:
                 f.give(START + i * BLOCK, x[k:k + 1, i * BLOCK:(i + 1) * BLOCK].tobytes(), BLOCK)
+    return g, feeds, x, held_up
+
+
+def judge_two(g, feeds, x):
     feeds[1].give(START + 20 * BLOCK, x[1:, 20 * BLOCK:21 * BLOCK].tobytes(), BLOCK)  # too late
     check(ended_together(feeds) and g.end(), "late: all end well")
     check(same(g.samples("H1")[1], x[:1]) and g.holes("H1") == [], "late: H1 is whole")
     holes = g.holes("L1")
     reasons = {why for _, _, why in holes}
-    check(sum(n for _, n, _ in holes) == 32 * BLOCK and holes[0][0] == START + 16 * BLOCK and LATE in reasons
+    check(sum(n for _, n, _ in holes) == 16 * BLOCK and holes[0][0] == START + 16 * BLOCK and LATE in reasons
           and reasons <= {LATE, ABSENT}, f"late: L1 has its hole, and lost nothing else {holes}")
-    check(len(re.findall("L1 is more than 1000 ms late", g.said())) == 1 and g.said().count("L1 is back") == 1,
+    check(len(re.findall("L1 is more than 200 ms late", g.said())) == 1 and g.said().count("L1 is back") == 1,
           "late: said once, and again when it was back")
     check("L1: blocks dropped: 1 came after" in g.said(), "late: what came afterwards is counted")
 

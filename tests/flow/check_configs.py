@@ -15,9 +15,11 @@ with folder() as work:
     os.mkdir(f"{work}/quickstart")
     text = (ROOT / "configs" / "quickstart.yaml").read_text()
     check("pace: 1\n" in text and "rate: 16384Hz" in text, "the quickstart runs in real time at 16384 Hz")
-    pathlib.Path(f"{work}/quick.yaml").write_text(text.replace("pace: 1\n", "pace: 0\n"))  # sinks wait: nothing is dropped
+    text = text.replace("event.png}", "event.png, on_full: wait}").replace("overwrite: true}", "overwrite: true, on_full: wait}")
+    check(text.count("on_full: wait") == 2, "on a machine that stands still it drops nothing")
+    pathlib.Path(f"{work}/quick.yaml").write_text(text.replace("pace: 1\n", "pace: 8\n"))
     status, _, err = run("run", "--quiet", "quick.yaml", cwd=work)
-    check(status == 0, "the quickstart, as fast as it goes " + (err if status else ""))
+    check(status == 0, "the quickstart at 8 times real time " + (err if status else ""))
     events = lines(pathlib.Path(f"{work}/quickstart/alerts.jsonl").read_text())
     ids = {e["id"] for e in events}
     check(len(ids) == 1, f"it finds one event ({len(ids)})")

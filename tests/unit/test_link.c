@@ -470,7 +470,7 @@ static void test_displaced_receiver_comes_back(void **state)
         assert_int_equal(gw_sender_open(&s, &c), GW_OK);
         c = conf_of(&e, false);
         assert_int_equal(gw_receiver_open(&first, &c), GW_OK);
-        assert_true(move_blocks(&e, s, first, &sent, 500) > 20);
+        assert_true(move_blocks(&e, s, first, &sent, 100) > 20);
         const uint64_t before = gw_receiver_session(first);
         assert_int_equal(move_blocks(&e, s, NULL, &sent, 1200), 0); /* it is silent */
         c.session = 3000;
