@@ -194,7 +194,7 @@ static int write_to(FILE *to, gw_journal *j, const gw_alerts_options *o, gw_aler
  * SQLite and a search keep beside it? */
 static bool is_journal(const char *path, const char *journal)
 {
-    static const char *const beside[] = {"", "-wal", "-shm", "-lock"};
+    static const char *const beside[] = {"", "-wal", "-shm", "-journal", "-lock"};
     struct stat ours, theirs;
     char name[1100];
     if (stat(path, &ours) < 0)

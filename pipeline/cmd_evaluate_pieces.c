@@ -70,8 +70,8 @@ static int write_text(const char *path, const char *text)
 /* What an unfinished piece, or one of other settings, has left. */
 static void clear(const gw_evaluate *e, const gw_piece *p)
 {
-    static const char *const left[] = {".yaml",       ".run.yaml",    ".sqlite", ".sqlite-wal",
-                                       ".sqlite-shm", ".sqlite-lock", ".log"};
+    static const char *const left[] = {".yaml",       ".run.yaml",       ".sqlite",      ".sqlite-wal",
+                                       ".sqlite-shm", ".sqlite-journal", ".sqlite-lock", ".log"};
     char path[PATH];
     for (size_t i = 0; i < sizeof left / sizeof left[0]; i++) {
         file_of(e, p, left[i], path);
